@@ -9,8 +9,8 @@
 
 namespace ccoe::base {
 
-// A queue of at most `capacity` items between any number of producers and one consumer that takes all
-// of them at once. Thread-safe. A push never blocks: it fails when the queue is full or closed.
+// A queue of at most `capacity` items between any number of producers and one consumer that takes
+// all of them at once. Thread-safe. A push never blocks: it fails when the queue is full or closed.
 template <typename T>
 class BoundedQueue {
  public:

@@ -8,8 +8,8 @@
 
 namespace ccoe::base {
 
-// std::mutex with thread-safety annotations. Debian's Abseil is not built with TSan, which therefore
-// cannot follow absl::Mutex; it follows this one.
+// std::mutex with thread-safety annotations. Debian's Abseil is not built with TSan, which
+// therefore cannot follow absl::Mutex; it follows this one.
 class ABSL_LOCKABLE Mutex {
  public:
   Mutex() = default;
@@ -38,7 +38,8 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
   Mutex* const mutex_;
 };
 
-// A condition variable for a Mutex. Waits may end without a signal: wait in a loop on the condition.
+// A condition variable for a Mutex. Waits may end without a signal: wait in a loop on the
+// condition.
 class CondVar {
  public:
   void Wait(Mutex* mutex) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {

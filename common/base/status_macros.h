@@ -15,7 +15,8 @@
 #define CCOE_CONCAT_INNER_(a, b) a##b
 #define CCOE_CONCAT_(a, b) CCOE_CONCAT_INNER_(a, b)
 
-// CCOE_ASSIGN_OR_RETURN(auto x, F()) : declares or assigns x from a StatusOr, or returns its status.
+// CCOE_ASSIGN_OR_RETURN(auto x, F()) : declares or assigns x from a StatusOr, or returns its
+// status.
 #define CCOE_ASSIGN_OR_RETURN(lhs, expr) \
   CCOE_ASSIGN_OR_RETURN_IMPL_(CCOE_CONCAT_(ccoe_statusor_, __LINE__), lhs, expr)
 #define CCOE_ASSIGN_OR_RETURN_IMPL_(tmp, lhs, expr) \

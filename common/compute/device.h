@@ -14,19 +14,20 @@
 
 namespace ccoe::compute {
 
-// Named arithmetics: two engines whose names are equal produce the same bits, whatever their kernels,
-// threads and batch sizes. docs/arithmetic.md defines both to the last operation.
+// Named arithmetics: two engines whose names are equal produce the same bits, whatever their
+// kernels, threads and batch sizes. docs/arithmetic.md defines both to the last operation.
 enum class Arithmetic {
   kExact,  // "exact": float32 weights and activations
-  kI8B32,  // "i8b32.v1": int8 activations with a scale per 32 values; weights as their file has them
+  kI8B32,  // "i8b32.v1": int8 activations with a scale per 32 values; weights as their file has
+           // them
 };
 
 std::string_view ArithmeticName(Arithmetic arithmetic);
 // INVALID_ARGUMENT names the known ones.
 absl::StatusOr<Arithmetic> ParseArithmetic(std::string_view name);
 
-// Float32 activations [rows, cols] in a device's memory, row after row. A handle: owns nothing. On a
-// device other than the CPU `data` must not be dereferenced by the host.
+// Float32 activations [rows, cols] in a device's memory, row after row. A handle: owns nothing. On
+// a device other than the CPU `data` must not be dereferenced by the host.
 struct Tensor {
   float* data = nullptr;
   int rows = 0;
@@ -55,8 +56,9 @@ class Matrix {
   virtual size_t bytes() const = 0;
 };
 
-// Rows of activations in the form that matrix products read: the float32 rows and, under i8b32, their
-// quantised blocks. Made by one of the Prepare operations, then read by any number of products.
+// Rows of activations in the form that matrix products read: the float32 rows and, under i8b32,
+// their quantised blocks. Made by one of the Prepare operations, then read by any number of
+// products.
 class MatmulInput {
  public:
   virtual ~MatmulInput() = default;
@@ -69,8 +71,8 @@ enum class Store { kSet, kAdd };
 // One product over a prepared input x: y = x W^T + bias, or y += x W^T + bias.
 struct MatmulTarget {
   const Matrix* weight = nullptr;
-  Tensor y;                       // [rows of x, rows of weight]
-  const float* bias = nullptr;    // [rows of weight], device memory; may be null
+  Tensor y;                     // [rows of x, rows of weight]
+  const float* bias = nullptr;  // [rows of weight], device memory; may be null
   Store store = Store::kSet;
 };
 
@@ -81,7 +83,7 @@ struct LoraSegment {
   const Matrix* a = nullptr;  // [rank, inputs]
   const Matrix* b = nullptr;  // [outputs, rank]
   float scale = 1;
-  Tensor y;                   // all rows of x, [rows of x, outputs]
+  Tensor y;  // all rows of x, [rows of x, outputs]
 };
 
 // cos and sin of position * frequency for every position of the context.
@@ -107,20 +109,20 @@ class KvPages {
   virtual size_t page_bytes() const = 0;
 };
 
-// Where a row stands in its session, for one layer: page `pages[position / kKvPageTokens]` holds its
-// keys and values, and the rows before it are in the pages before.
+// Where a row stands in its session, for one layer: page `pages[position / kKvPageTokens]` holds
+// its keys and values, and the rows before it are in the pages before.
 struct KvRow {
   int position = 0;
   const int32_t* pages = nullptr;
 };
 
-// Weights, KV cache and activations live on a device; whoever computes holds handles and shapes. One
-// thread at a time may call a device; operations run in the order of the calls. The host may read a
-// result after Download.
+// Weights, KV cache and activations live on a device; whoever computes holds handles and shapes.
+// One thread at a time may call a device; operations run in the order of the calls. The host may
+// read a result after Download.
 //
-// Shapes and handles are the caller's responsibility (a wrong one is a bug and dies in a check); only
-// allocation and packing can fail: RESOURCE_EXHAUSTED without memory, INVALID_ARGUMENT for a tensor
-// that the device cannot take.
+// Shapes and handles are the caller's responsibility (a wrong one is a bug and dies in a check);
+// only allocation and packing can fail: RESOURCE_EXHAUSTED without memory, INVALID_ARGUMENT for a
+// tensor that the device cannot take.
 class Device {
  public:
   virtual ~Device() = default;
@@ -131,7 +133,8 @@ class Device {
 
   // Copies `weight` into the device's layout; the view may go away afterwards.
   virtual absl::StatusOr<std::unique_ptr<Matrix>> Pack(const base::TensorView& weight) = 0;
-  // As Pack, for the two factors of a LoRA adapter, which are computed in float32 in any arithmetic.
+  // As Pack, for the two factors of a LoRA adapter, which are computed in float32 in any
+  // arithmetic.
   virtual absl::StatusOr<std::unique_ptr<Matrix>> PackFloat(const base::TensorView& weight) = 0;
   // Copies a vector (one row, a float dtype), as float32.
   virtual absl::StatusOr<std::unique_ptr<Buffer>> PackVector(const base::TensorView& vector) = 0;
