@@ -14,7 +14,7 @@ endif()
 add_library(ccoe_options INTERFACE)
 add_library(ccoe::options ALIAS ccoe_options)
 target_include_directories(ccoe_options INTERFACE
-  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:include>)
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/ccoe>)
 target_compile_features(ccoe_options INTERFACE cxx_std_20)
 # -ffp-contract=off: a fused multiply-add is written where the arithmetic names one, nowhere else.
 target_compile_options(ccoe_options INTERFACE
@@ -25,10 +25,11 @@ if(CCOE_SANITIZE)
     $<BUILD_INTERFACE:-fsanitize=${CCOE_SANITIZE} -fno-omit-frame-pointer>)
   target_link_options(ccoe_options INTERFACE $<BUILD_INTERFACE:-fsanitize=${CCOE_SANITIZE}>)
 endif()
+set_target_properties(ccoe_options PROPERTIES EXPORT_NAME options)
 install(TARGETS ccoe_options EXPORT ccoe)
 
 # ccoe_add_library(base SOURCES a.cc HEADERS a.h DEPS absl::status)
-# defines ccoe_base with the alias ccoe::base.
+# defines ccoe_base with the alias ccoe::base, and installs it.
 function(ccoe_add_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;HEADERS;DEPS;PRIVATE_DEPS" ${ARGN})
   set(target ccoe_${name})
@@ -41,6 +42,9 @@ function(ccoe_add_library name)
   endif()
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
   add_library(ccoe::${name} ALIAS ${target})
+  install(TARGETS ${target} EXPORT ccoe)
+  file(RELATIVE_PATH folder ${PROJECT_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
+  install(FILES ${ARG_HEADERS} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/ccoe/${folder})
 endfunction()
 
 # ccoe_add_test(NAME thread_pool_test SOURCES thread_pool_test.cc LIBS ccoe::compute LABELS unit)

@@ -30,10 +30,10 @@ ALLOWED = {
     # The composition root wires the other services into one process: docs/adr/0004.
     "services/cli": COMMON | {"services/router", "services/backbone", "services/expert"},
 }
-# Generated from proto/; only the layers that speak gRPC may include it.
-PROTO = "proto/"
+# Headers generated from .proto files; only the layers that speak gRPC may include them.
+PROTO = ".pb.h"
 PROTO_USERS = ("common/rpc", "services/", "tests/")
-PROJECT_FOLDERS = ("common/", "services/", "proto/", "tests/")
+PROJECT_FOLDERS = ("common/", "services/", "tests/")
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^">]+)[">]')
 
 
@@ -48,8 +48,8 @@ def folder_of(path):
 
 def breach(path, included):
     """Why `path` may not include `included`, or None."""
-    if included.startswith(PROTO):
-        if path.startswith(PROTO_USERS) or path.startswith(PROTO):
+    if included.endswith(PROTO):
+        if path.startswith(PROTO_USERS):
             return None
         return f"only common/rpc, services and tests include generated protobuf headers ({included})"
     if included.startswith("tests/") and not path.startswith("tests/"):
@@ -76,7 +76,7 @@ def check(path):
         included = match[1]
         if included.startswith("."):
             yield f"{path}:{number}: include from the repository root, not {included}"
-        elif included.startswith(PROJECT_FOLDERS):
+        elif included.startswith(PROJECT_FOLDERS) or included.endswith(PROTO):
             if why := breach(path, included):
                 yield f"{path}:{number}: {why}"
 
@@ -84,7 +84,7 @@ def check(path):
 def known_files():
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard",
-         "common", "services", "proto", "tests"],
+         "common", "services", "tests"],
         cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     return [p for p in listed if p.endswith((".h", ".cc", ".cu")) and (ROOT / p).exists()]
 
