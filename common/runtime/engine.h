@@ -39,6 +39,9 @@ struct EngineOptions {
   std::unique_ptr<compute::Device> device;
   int layer_begin = 0;
   int layer_end = 0;                         // 0: all layers
+  // Whether the base model's own upper layers are an expert here. Without it and without LoRA
+  // packages an expert node does not load them. Ignored by a range that ends below the last layer.
+  bool serve_general = true;
   size_t kv_budget_bytes = size_t{1} << 30;  // KV pages, allocated at start
   int max_sessions = 256;                    // running at a time
   int max_waiting = 256;                     // queued for blocks

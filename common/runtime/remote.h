@@ -19,6 +19,7 @@ struct RemoteSpec {
   std::string package_digest;  // pins the expert's package
   int attach_depth = 0;
   int max_positions = 0;  // positions that the session may come to use: blocks to reserve
+  int prompt_tokens = 0;  // positions before the answer; presence and frequency count from there
   SamplingParams sampling;
 };
 
