@@ -38,7 +38,7 @@ struct EngineOptions {
   std::shared_ptr<const model::Model> model;
   std::unique_ptr<compute::Device> device;
   int layer_begin = 0;
-  int layer_end = 0;                         // 0: all layers
+  int layer_end = 0;  // 0: all layers
   // Whether the base model's own upper layers are an expert here. Without it and without LoRA
   // packages an expert node does not load them. Ignored by a range that ends below the last layer.
   bool serve_general = true;

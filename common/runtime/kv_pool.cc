@@ -38,9 +38,9 @@ absl::StatusOr<std::unique_ptr<KvPool>> KvPool::Create(compute::Device& device,
   const size_t page_bytes = probe->page_bytes();
   const size_t count = budget_bytes / page_bytes;
   if (count == 0 || count > size_t{1} << 30) {
-    return absl::InvalidArgumentError(absl::StrCat("a KV budget of ", budget_bytes,
-                                                   " bytes makes ", count, " pages of ",
-                                                   page_bytes, " bytes; set a sensible one"));
+    return absl::InvalidArgumentError(absl::StrCat("a KV budget of ", budget_bytes, " bytes makes ",
+                                                   count, " pages of ", page_bytes,
+                                                   " bytes; set a sensible one"));
   }
   CCOE_ASSIGN_OR_RETURN(auto pages, device.NewKvPages(shape, static_cast<int>(count)));
   return std::unique_ptr<KvPool>(new KvPool(std::move(pages)));

@@ -14,11 +14,11 @@ struct SampleContext {
   int prompt_tokens = 0;              // how many of them are the prompt's
 };
 
-// Chooses the token that follows `context.history` from `logits` [vocab]. Pure: the same arguments give
-// the same token, so that a session resumed elsewhere goes on as it would have. In this order:
+// Chooses the token that follows `context.history` from `logits` [vocab]. Pure: the same arguments
+// give the same token, so that a session resumed elsewhere goes on as it would have. In this order:
 // repetition penalty (Keskar et al. 2019, over the whole history), presence and frequency penalties
-// (over the answer), temperature, top_k, top_p (Holtzman et al. 2020), min_p, then inverse transform
-// sampling with a number drawn from (seed, position). The position of the result is
+// (over the answer), temperature, top_k, top_p (Holtzman et al. 2020), min_p, then inverse
+// transform sampling with a number drawn from (seed, position). The position of the result is
 // history.size(). Log probabilities are those of `logits` as given.
 GeneratedToken Sample(absl::Span<const float> logits, const SamplingParams& params,
                       const SampleContext& context);

@@ -8,9 +8,9 @@ namespace ccoe::runtime {
 
 // A session as the scheduler sees it.
 struct Runnable {
-  int rows = 0;       // rows that it could run now
+  int rows = 0;         // rows that it could run now
   bool decode = false;  // its only row is the answer's next
-  int link = -1;      // index of the link that its rows leave through; -1: none
+  int link = -1;        // index of the link that its rows leave through; -1: none
 };
 
 struct SchedulerLimits {
@@ -22,7 +22,7 @@ struct SchedulerLimits {
 // How many rows each runnable runs in the next step (0: none). Pure. Decode goes before prefill;
 // both in the order given, which the caller rotates for fairness; `link_credit_rows[link]` is never
 // exceeded.
-std::vector<int> Schedule(absl::Span<const Runnable> runnables,
-                          std::vector<int> link_credit_rows, const SchedulerLimits& limits);
+std::vector<int> Schedule(absl::Span<const Runnable> runnables, std::vector<int> link_credit_rows,
+                          const SchedulerLimits& limits);
 
 }  // namespace ccoe::runtime

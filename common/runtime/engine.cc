@@ -1,0 +1,304 @@
+#include "common/runtime/engine.h"
+
+#include <algorithm>
+#include <future>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/base/check.h"
+#include "common/base/status_macros.h"
+#include "common/runtime/engine_impl.h"
+
+namespace ccoe::runtime {
+namespace {
+
+// Commands that may be under way at a time. Senders are bounded by admission and credits far below
+// it, so that a push cannot fail.
+constexpr size_t kInboxCapacity = size_t{1} << 20;
+// How long a session waits before it asks again a replica that had no blocks.
+constexpr absl::Duration kRetryInterval = absl::Milliseconds(10);
+
+absl::Status CheckRange(const EngineOptions& options) {
+  const model::ModelConfig& config = options.model->config();
+  if (options.layer_begin < 0 || options.layer_begin >= options.layer_end ||
+      options.layer_end > config.layers) {
+    return absl::InvalidArgumentError(absl::StrCat("layers [", options.layer_begin, ", ",
+                                                   options.layer_end, ") of a model with ",
+                                                   config.layers, " layers"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(EngineOptions options) {
+  const model::ModelConfig& config = options.model->config();
+  if (options.layer_end == 0) options.layer_end = config.layers;
+  if (options.max_context <= 0) options.max_context = config.context;
+  options.max_context = std::min(options.max_context, config.context);
+  CCOE_RETURN_IF_ERROR(CheckRange(options));
+  auto engine = std::make_unique<EngineImpl>(std::move(options));
+  CCOE_RETURN_IF_ERROR(engine->Start());
+  return engine;
+}
+
+EngineImpl::EngineImpl(EngineOptions options)
+    : options_(std::move(options)), inbox_(kInboxCapacity) {}
+
+absl::Status EngineImpl::Start() {
+  const model::ModelConfig& config = options_.model->config();
+  const bool to_last_layer = options_.layer_end == config.layers;
+  CCOE_ASSIGN_OR_RETURN(pool_, KvPool::Create(*options_.device, {config.kv_heads, config.head_dim},
+                                              options_.kv_budget_bytes));
+  CCOE_ASSIGN_OR_RETURN(transformer_,
+                        Transformer::Create({&config, options_.device.get(), pool_.get(),
+                                             options_.max_step_rows, options_.max_context}));
+  if (!to_last_layer || options_.serve_general) {
+    CCOE_ASSIGN_OR_RETURN(base_, LoadBase(*options_.model, options_.layer_begin, options_.layer_end,
+                                          *options_.device));
+  }
+  if (to_last_layer && options_.serve_general) {
+    ExpertEntry general;
+    general.info.key = {kGeneralExpert, "base"};
+    general.info.domain = kGeneralExpert;
+    general.info.description = absl::StrCat("the base model, ", config.name);
+    general.info.attach_depth = options_.layer_begin;
+    CCOE_RETURN_IF_ERROR(directory_.AddLocal(std::move(general)));
+  }
+  thread_ = std::thread([this] { Loop(); });
+  return absl::OkStatus();
+}
+
+EngineImpl::~EngineImpl() {
+  stopping_ = true;
+  inbox_.Close();
+  closed_ = true;
+  if (thread_.joinable()) thread_.join();
+}
+
+absl::Status EngineImpl::LoadBaseFor(const ExpertInfo& info, const model::ExpertPackage& package) {
+  const int layers = options_.model->config().layers;
+  if (info.attach_depth < options_.layer_begin || options_.layer_end != layers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expert ", info.key.name, " owns layers [", info.attach_depth, ", ", layers,
+                     "), this engine has [", options_.layer_begin, ", ", options_.layer_end, ")"));
+  }
+  if (package.manifest().kind == model::ExpertKind::kFull || !base_.layers.empty()) {
+    return absl::OkStatus();
+  }
+  CCOE_ASSIGN_OR_RETURN(
+      base_, LoadBase(*options_.model, options_.layer_begin, options_.layer_end, *options_.device));
+  return absl::OkStatus();
+}
+
+absl::Status EngineImpl::AddExpert(std::shared_ptr<const model::ExpertPackage> package) {
+  base::MutexLock lock(&packing_mutex_);
+  const model::ExpertManifest& manifest = package->manifest();
+  ExpertEntry entry;
+  entry.info.key = {manifest.name, manifest.version};
+  entry.info.domain = manifest.domain;
+  entry.info.description = manifest.description;
+  entry.info.package_digest = package->digest();
+  entry.info.attach_depth = manifest.attach_depth;
+  // The device computes for the engine's thread alone: packing runs there, between two steps.
+  std::promise<absl::Status> added;
+  Post([&] {
+    absl::Status status = LoadBaseFor(entry.info, *package);
+    if (status.ok()) {
+      auto weights = LoadExpert(*options_.model, *package, *options_.device);
+      status = weights.status();
+      if (weights.ok()) {
+        weights_bytes_ += BytesOf(**weights);
+        entry.weights = *std::move(weights);
+      }
+    }
+    added.set_value(status);
+  });
+  CCOE_RETURN_IF_ERROR(added.get_future().get());  // the destructor runs after all calls
+  entry.package = std::move(package);
+  return directory_.AddLocal(std::move(entry));
+}
+
+absl::Status EngineImpl::AddReplica(const ExpertInfo& expert, RemoteExpert* replica) {
+  if (options_.layer_begin != 0 || expert.attach_depth < 1 ||
+      expert.attach_depth > options_.layer_end) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expert ", expert.key.name, " attaches at layer ", expert.attach_depth,
+        ", outside this engine's [", options_.layer_begin, ", ", options_.layer_end, ")"));
+  }
+  return directory_.AddReplica(expert, replica);
+}
+
+void EngineImpl::RemoveReplica(RemoteExpert* replica, absl::Status why) {
+  directory_.RemoveReplica(replica);
+  Post([this, replica, why = std::move(why)] {
+    std::vector<SessionId> lost;
+    for (const auto& [id, sequence] : local_) {
+      if (sequence->replica == replica) lost.push_back(id);
+    }
+    for (SessionId id : lost) Fail(id, why);
+  });
+}
+
+EngineStats EngineImpl::Stats() const {
+  EngineStats stats;
+  stats.sessions_waiting = waiting_sessions_;
+  stats.sessions_running = std::max(0, open_sessions_ - stats.sessions_waiting);
+  stats.kv_pages_total = pool_->total();
+  stats.kv_pages_used = kv_pages_used_;
+  stats.kv_page_bytes = pool_->pages().page_bytes();
+  stats.weights_bytes = weights_bytes_;
+  return stats;
+}
+
+int EngineImpl::PositionsOf(const SessionSpec& spec) const {
+  const int prompt = static_cast<int>(spec.prompt.size());
+  if (spec.score_from.has_value()) return prompt;
+  return std::min(prompt + std::min(spec.stop.max_tokens, options_.max_context),
+                  options_.max_context);
+}
+
+absl::Status EngineImpl::CheckSpec(const SessionSpec& spec) const {
+  if (options_.layer_begin != 0) {
+    return absl::FailedPreconditionError("this engine has no embeddings: it serves links only");
+  }
+  const size_t room = spec.score_from.has_value() || spec.stop.max_tokens == 0 ? 0 : 1;
+  if (spec.prompt.empty() || spec.stop.max_tokens < 0) {
+    return absl::InvalidArgumentError("the prompt is empty or max_tokens is negative");
+  }
+  if (spec.prompt.size() + room > static_cast<size_t>(options_.max_context)) {
+    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", spec.prompt.size(),
+                                                   " tokens; the limit is ",
+                                                   options_.max_context - room));
+  }
+  if (spec.score_from.has_value() &&
+      (*spec.score_from < 1 || *spec.score_from >= static_cast<int>(spec.prompt.size()))) {
+    return absl::InvalidArgumentError("nothing to score: the continuation or its prompt is empty");
+  }
+  const int pages = KvPool::PagesFor(options_.layer_end - options_.layer_begin, PositionsOf(spec));
+  if (pages > pool_->total()) {
+    return absl::InvalidArgumentError(absl::StrCat("the request needs ", pages,
+                                                   " KV pages, the server has ", pool_->total(),
+                                                   "; shorten the prompt or lower max_tokens"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* listener) {
+  if (draining_) return absl::UnavailableError("the server is draining; try another");
+  CCOE_RETURN_IF_ERROR(CheckSpec(spec));
+  CCOE_ASSIGN_OR_RETURN(const ExpertEntry* expert, directory_.Find(spec.expert));
+  if (!directory_.Healthy(*expert)) {
+    return absl::UnavailableError(
+        absl::StrCat("expert ", spec.expert.name, " has no replica that is connected"));
+  }
+  if (waiting_sessions_.fetch_add(1) >= options_.max_waiting) {
+    waiting_sessions_.fetch_sub(1);
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the queue is full: ", options_.max_waiting, " requests wait for KV blocks"));
+  }
+  open_sessions_.fetch_add(1);
+  const SessionId id = next_session_.fetch_add(1);
+  auto sequence = std::make_shared<std::unique_ptr<LocalSequence>>(std::make_unique<LocalSequence>(
+      id, std::move(spec), listener, options_.model->tokenizer(), absl::Now()));
+  (*sequence)->expert = expert;
+  (*sequence)->max_positions = PositionsOf((*sequence)->spec);
+  Post([this, id, sequence] {
+    local_.emplace(id, std::move(*sequence));
+    waiting_.push_back(id);
+  });
+  return id;
+}
+
+void EngineImpl::Cancel(SessionId session, absl::Status why) {
+  Post([this, session, why = std::move(why)] { Fail(session, why); });
+}
+
+void EngineImpl::SetPaused(SessionId session, bool paused) {
+  Post([this, session, paused] {
+    if (LocalSequence* sequence = FindLocal(session)) sequence->paused = paused;
+  });
+}
+
+void EngineImpl::OpenRemote(SessionId session, RemoteSpec spec, RemoteListener* listener) {
+  Post([this, session, spec = std::move(spec), listener] { OpenGuest(session, spec, listener); });
+}
+
+void EngineImpl::FeedRows(RemoteListener* listener, std::vector<HiddenRows> rows) {
+  auto shared = std::make_shared<std::vector<HiddenRows>>(std::move(rows));
+  Post([this, listener, shared] {
+    for (HiddenRows& item : *shared) FeedGuest(listener, std::move(item));
+  });
+}
+
+void EngineImpl::CloseRemote(RemoteListener* listener, SessionId session) {
+  Post([this, listener, session] {
+    const auto it = guests_.find({listener, session});
+    if (it == guests_.end()) return;
+    const int queued = it->second->queued_rows;
+    guests_.erase(it);
+    kv_pages_used_ = pool_->used();
+    listener->OnConsumed(queued);
+  });
+}
+
+void EngineImpl::DetachListener(RemoteListener* listener) {
+  std::promise<void> detached;
+  Post([&] {
+    std::erase_if(guests_, [&](const auto& item) { return item.first.first == listener; });
+    consumed_rows_.erase(listener);
+    detached.set_value();
+  });
+  detached.get_future().wait();
+}
+
+void EngineImpl::RemoteOpened(RemoteExpert* replica, SessionId session, absl::Status status) {
+  Post([this, replica, session, status = std::move(status)] {
+    LocalSequence* sequence = FindRemoteOf(replica, session);
+    if (sequence == nullptr || sequence->state != LocalSequence::State::kOpening) return;
+    if (status.ok()) {
+      StartSession(*sequence);
+    } else if (absl::IsResourceExhausted(status)) {
+      // No hold and wait: the blocks here go back too, and the session queues again.
+      sequence->blocks.Release();
+      sequence->replica = nullptr;
+      sequence->state = LocalSequence::State::kWaiting;
+      sequence->retry_at = absl::Now() + kRetryInterval;
+      waiting_.insert(waiting_.begin(), session);
+      waiting_sessions_.fetch_add(1);
+    } else {
+      Fail(session, status);
+    }
+  });
+}
+
+void EngineImpl::RemoteResults(RemoteExpert* replica, std::vector<RemoteResult> results) {
+  Post([this, replica, results = std::move(results)] {
+    for (const RemoteResult& result : results) AcceptRemote(replica, result);
+  });
+}
+
+void EngineImpl::RemoteFailed(RemoteExpert* replica, SessionId session, absl::Status status) {
+  Post([this, replica, session, status = std::move(status)] {
+    if (FindRemoteOf(replica, session) != nullptr) Fail(session, status);
+  });
+}
+
+void EngineImpl::LinkReady(RemoteExpert*) {
+  Post([] {});  // wakes the loop, which asks for the credit again
+}
+
+bool EngineImpl::Drain(absl::Duration timeout) {
+  draining_ = true;
+  const absl::Time deadline = absl::Now() + timeout;
+  while (open_sessions_ > 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+  return open_sessions_ == 0;
+}
+
+void EngineImpl::Post(Command command) {
+  const bool pushed = inbox_.TryPush(std::move(command));
+  CCOE_CHECK(pushed || stopping_);
+}
+
+}  // namespace ccoe::runtime

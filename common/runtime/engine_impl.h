@@ -1,0 +1,117 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "common/base/bounded_queue.h"
+#include "common/base/mutex.h"
+#include "common/runtime/engine.h"
+#include "common/runtime/expert_directory.h"
+#include "common/runtime/scheduler.h"
+#include "common/runtime/sequence.h"
+#include "common/runtime/transformer.h"
+
+namespace ccoe::runtime {
+
+// The engine: a thread that takes commands from its inbox, admits what waits, and runs one step
+// after another (engine_step.cc). All sequences belong to that thread.
+class EngineImpl final : public Engine {
+ public:
+  explicit EngineImpl(EngineOptions options);
+  ~EngineImpl() override;
+  absl::Status Start();
+
+  absl::Status AddExpert(std::shared_ptr<const model::ExpertPackage> package) override;
+  absl::Status AddReplica(const ExpertInfo& expert, RemoteExpert* replica) override;
+  void RemoveReplica(RemoteExpert* replica, absl::Status why) override;
+  std::vector<ExpertInfo> Experts() const override { return directory_.List(); }
+  EngineStats Stats() const override;
+
+  absl::StatusOr<SessionId> Open(SessionSpec spec, SessionListener* listener) override;
+  void Cancel(SessionId session, absl::Status why) override;
+  void Pause(SessionId session) override { SetPaused(session, true); }
+  void Resume(SessionId session) override { SetPaused(session, false); }
+
+  void OpenRemote(SessionId session, RemoteSpec spec, RemoteListener* listener) override;
+  void FeedRows(RemoteListener* listener, std::vector<HiddenRows> rows) override;
+  void CloseRemote(RemoteListener* listener, SessionId session) override;
+  void DetachListener(RemoteListener* listener) override;
+
+  void RemoteOpened(RemoteExpert* replica, SessionId session, absl::Status status) override;
+  void RemoteResults(RemoteExpert* replica, std::vector<RemoteResult> results) override;
+  void RemoteFailed(RemoteExpert* replica, SessionId session, absl::Status status) override;
+  void LinkReady(RemoteExpert* replica) override;
+
+  bool Drain(absl::Duration timeout) override;
+
+ private:
+  using Command = std::function<void()>;
+  using GuestKey = std::pair<RemoteListener*, SessionId>;
+
+  // Any thread.
+  void Post(Command command);
+  absl::Status CheckSpec(const SessionSpec& spec) const;
+  absl::Status LoadBaseFor(const ExpertInfo& info, const model::ExpertPackage& package);
+  int PositionsOf(const SessionSpec& spec) const;
+  void SetPaused(SessionId session, bool paused);
+
+  // The engine's thread, engine_loop.cc.
+  void Loop();
+  void AdmitWaiting();
+  absl::Status Admit(LocalSequence& sequence);
+  void StartSession(LocalSequence& sequence);
+  LocalSequence* FindLocal(SessionId session);
+  LocalSequence* FindRemoteOf(RemoteExpert* replica, SessionId session);
+  void Release(LocalSequence& sequence);
+  void Fail(SessionId session, const absl::Status& why);
+  void OpenGuest(SessionId session, const RemoteSpec& spec, RemoteListener* listener);
+  void FeedGuest(RemoteListener* listener, HiddenRows rows);
+
+  // The engine's thread, engine_step.cc.
+  bool Step();
+  std::vector<std::pair<Sequence*, int>> Plan();
+  void RunStep(absl::Span<const std::pair<Sequence*, int>> plan);
+  void DeliverLocal(LocalSequence& sequence, int rows);
+  void AcceptToken(LocalSequence& sequence, GeneratedToken token);
+  void AcceptScores(LocalSequence& sequence, std::vector<TokenLogprob> scores);
+  void Finish(LocalSequence& sequence, FinishReason reason);
+  void SendRemote();
+  void AcceptRemote(RemoteExpert* replica, const RemoteResult& result);
+
+  EngineOptions options_;
+  BaseWeights base_;
+  std::unique_ptr<KvPool> pool_;
+  std::unique_ptr<Transformer> transformer_;
+  ExpertDirectory directory_;
+  base::Mutex packing_mutex_;  // one AddExpert at a time
+
+  base::BoundedQueue<Command> inbox_;
+  std::atomic<bool> stopping_{false};  // pushes may fail from now on
+  std::atomic<bool> closed_{false};    // nothing is pushed any more
+  std::atomic<bool> draining_{false};
+  std::atomic<SessionId> next_session_{1};
+  std::atomic<int> open_sessions_{0};  // waiting or running
+  std::atomic<int> waiting_sessions_{0};
+  std::atomic<int> kv_pages_used_{0};
+  std::atomic<size_t> weights_bytes_{0};
+
+  // The engine's thread alone.
+  std::map<SessionId, std::unique_ptr<LocalSequence>> local_;
+  std::map<GuestKey, std::unique_ptr<GuestSequence>> guests_;
+  std::vector<SessionId> waiting_;  // in the order of their coming
+  size_t rotation_ = 0;
+  // What the step that ended has for others: grouped so that each gets one call.
+  std::map<RemoteExpert*, std::vector<HiddenRows>> outgoing_rows_;
+  std::map<RemoteListener*, std::vector<RemoteResult>> outgoing_results_;
+  std::map<RemoteListener*, int> consumed_rows_;
+
+  std::thread thread_;
+};
+
+}  // namespace ccoe::runtime

@@ -1,0 +1,185 @@
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/runtime/engine_impl.h"
+
+// The engine's thread: its loop, and how sessions begin and end.
+namespace ccoe::runtime {
+namespace {
+
+constexpr std::chrono::milliseconds kIdleWait{1000};
+// While sessions wait for blocks or for a replica, deadlines have to be looked at.
+constexpr std::chrono::milliseconds kWaitingPoll{5};
+
+}  // namespace
+
+void EngineImpl::Loop() {
+  bool busy = false;
+  while (!closed_) {
+    const auto wait =
+        busy ? std::chrono::milliseconds(0) : (waiting_.empty() ? kIdleWait : kWaitingPoll);
+    for (Command& command : busy ? inbox_.TakeAll() : inbox_.WaitAndTakeAll(wait)) command();
+    AdmitWaiting();
+    busy = Step();
+    kv_pages_used_ = pool_->used();
+  }
+  for (Command& command : inbox_.TakeAll()) command();
+  while (!local_.empty()) {
+    Fail(local_.begin()->first, absl::UnavailableError("the server is stopping; try another"));
+  }
+  for (const auto& [key, guest] : guests_) {
+    key.first->OnFailed(key.second, absl::UnavailableError("the expert is stopping"));
+  }
+  guests_.clear();
+}
+
+void EngineImpl::AdmitWaiting() {
+  const absl::Time now = absl::Now();
+  size_t running = local_.size() - waiting_.size();
+  bool blocked = false;
+  std::vector<SessionId> still;
+  std::vector<std::pair<SessionId, absl::Status>> failed;
+  for (SessionId id : waiting_) {
+    LocalSequence& sequence = *FindLocal(id);
+    if (now >= sequence.spec.queue_deadline) {
+      failed.emplace_back(
+          id, absl::ResourceExhaustedError("waited for KV blocks until the queue time ran out"));
+    } else if (blocked || sequence.retry_at > now ||
+               running >= static_cast<size_t>(options_.max_sessions)) {
+      still.push_back(id);
+    } else if (absl::Status status = Admit(sequence); status.ok()) {
+      waiting_sessions_.fetch_sub(1);
+      ++running;
+    } else if (absl::IsResourceExhausted(status)) {
+      blocked = true;  // first come, first served: nobody overtakes one who waits for blocks here
+      still.push_back(id);
+    } else {
+      failed.emplace_back(id, std::move(status));
+    }
+  }
+  waiting_ = std::move(still);
+  for (const auto& [id, status] : failed) Fail(id, status);
+}
+
+// Reserves blocks here first, then asks the replica. RESOURCE_EXHAUSTED: later.
+absl::Status EngineImpl::Admit(LocalSequence& sequence) {
+  const ExpertEntry& expert = *sequence.expert;
+  RemoteExpert* replica = expert.local ? nullptr : directory_.PickReplica(expert);
+  if (!expert.local && replica == nullptr) {
+    return absl::UnavailableError(
+        absl::StrCat("expert ", expert.info.key.name, " has no replica that is connected"));
+  }
+  sequence.layer_begin = options_.layer_begin;
+  sequence.layer_end = expert.local ? options_.layer_end : expert.info.attach_depth;
+  auto blocks = pool_->Reserve(sequence.layer_end - sequence.layer_begin, sequence.max_positions);
+  if (!blocks.ok()) return blocks.status();
+  sequence.blocks = *std::move(blocks);
+  sequence.replica = replica;
+  sequence.state = LocalSequence::State::kOpening;
+  if (replica == nullptr) {
+    StartSession(sequence);
+    return absl::OkStatus();
+  }
+  RemoteSpec spec;
+  spec.request_id = sequence.spec.request_id;
+  spec.expert = expert.info.key;
+  spec.package_digest = expert.info.package_digest;
+  spec.attach_depth = expert.info.attach_depth;
+  spec.max_positions = sequence.max_positions;
+  spec.prompt_tokens = sequence.prompt_tokens;
+  spec.sampling = sequence.sampling;
+  replica->OpenSession(sequence.id, spec);
+  return absl::OkStatus();
+}
+
+void EngineImpl::StartSession(LocalSequence& sequence) {
+  sequence.state = LocalSequence::State::kRunning;
+  sequence.started_at = absl::Now();
+  sequence.listener->OnAdmitted();
+  if (!sequence.scoring() && sequence.spec.stop.max_tokens == 0) {
+    Finish(sequence, FinishReason::kLength);
+  }
+}
+
+LocalSequence* EngineImpl::FindLocal(SessionId session) {
+  const auto it = local_.find(session);
+  return it == local_.end() ? nullptr : it->second.get();
+}
+
+LocalSequence* EngineImpl::FindRemoteOf(RemoteExpert* replica, SessionId session) {
+  LocalSequence* sequence = FindLocal(session);
+  return sequence != nullptr && sequence->replica == replica ? sequence : nullptr;
+}
+
+// Forgets a session, here and at its replica; its blocks go back to the pool.
+void EngineImpl::Release(LocalSequence& sequence) {
+  if (sequence.state == LocalSequence::State::kWaiting) {
+    std::erase(waiting_, sequence.id);
+    waiting_sessions_.fetch_sub(1);
+  }
+  if (sequence.replica != nullptr) sequence.replica->CloseSession(sequence.id);
+  local_.erase(sequence.id);
+  kv_pages_used_ = pool_->used();
+  open_sessions_.fetch_sub(1);
+}
+
+void EngineImpl::Fail(SessionId session, const absl::Status& why) {
+  LocalSequence* sequence = FindLocal(session);
+  if (sequence == nullptr) return;
+  SessionListener* listener = sequence->listener;
+  Release(*sequence);
+  listener->OnFailed(why);
+}
+
+void EngineImpl::OpenGuest(SessionId session, const RemoteSpec& spec, RemoteListener* listener) {
+  const auto refuse = [&](absl::Status why) { listener->OnOpened(session, std::move(why)); };
+  if (draining_) return refuse(absl::UnavailableError("the expert is draining"));
+  if (guests_.contains({listener, session})) {
+    return refuse(absl::AlreadyExistsError("the session is open already"));
+  }
+  const absl::StatusOr<const ExpertEntry*> expert = directory_.Find(spec.expert);
+  if (!expert.ok()) return refuse(expert.status());
+  const ExpertInfo& info = (*expert)->info;
+  if (!(*expert)->local || info.package_digest != spec.package_digest ||
+      spec.attach_depth < options_.layer_begin || spec.attach_depth > info.attach_depth ||
+      spec.max_positions < 1 || spec.max_positions > options_.max_context) {
+    return refuse(absl::FailedPreconditionError(absl::StrCat(
+        "expert ", info.key.name, " here has package ", info.package_digest, " and layers from ",
+        options_.layer_begin, "; asked for ", spec.package_digest, " at layer ", spec.attach_depth,
+        " with ", spec.max_positions, " positions of at most ", options_.max_context)));
+  }
+  auto guest = std::make_unique<GuestSequence>(session, spec, listener);
+  auto blocks = pool_->Reserve(options_.layer_end - spec.attach_depth, spec.max_positions);
+  if (!blocks.ok()) return refuse(blocks.status());
+  guest->expert = *expert;
+  guest->blocks = *std::move(blocks);
+  guest->layer_begin = spec.attach_depth;
+  guest->layer_end = options_.layer_end;
+  guests_.emplace(GuestKey(listener, session), std::move(guest));
+  listener->OnOpened(session, absl::OkStatus());
+}
+
+void EngineImpl::FeedGuest(RemoteListener* listener, HiddenRows rows) {
+  const int count = static_cast<int>(rows.tokens.size());
+  const auto it = guests_.find({listener, rows.session});
+  if (it == guests_.end()) {  // closed meanwhile
+    listener->OnConsumed(count);
+    return;
+  }
+  const SessionId session = rows.session;
+  GuestSequence& guest = *it->second;
+  const int queued = guest.queued_rows;
+  const absl::Status status = guest.Enqueue(std::move(rows), options_.model->config());
+  if (!status.ok()) {
+    guests_.erase(it);
+    listener->OnConsumed(queued + count);
+    listener->OnFailed(session, status);
+  } else if (guest.queued_rows != queued + count) {  // stale rows, or a replay that replaced some
+    listener->OnConsumed(queued + count - guest.queued_rows);
+  }
+}
+
+}  // namespace ccoe::runtime

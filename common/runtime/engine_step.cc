@@ -1,0 +1,198 @@
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "common/runtime/engine_impl.h"
+
+// One step of the engine: which rows run, running them, and what becomes of the results.
+namespace ccoe::runtime {
+
+bool EngineImpl::Step() {
+  const auto plan = Plan();
+  if (plan.empty()) return false;
+  const absl::Time start = absl::Now();
+  StepReport report;
+  int decoding = 0;
+  for (const auto& [sequence, rows] : plan) {
+    report.rows += rows;
+    decoding += sequence->IsDecode() ? 1 : 0;
+  }
+  report.sessions = static_cast<int>(plan.size());
+  report.phase = decoding == 0                 ? Phase::kPrefill
+                 : decoding == report.sessions ? Phase::kDecode
+                                               : Phase::kMixed;
+  RunStep(plan);
+  report.duration = absl::Now() - start;
+  if (options_.observer != nullptr) options_.observer->OnStep(report);
+  return true;
+}
+
+// The sequences that run in this step, each with its rows.
+std::vector<std::pair<Sequence*, int>> EngineImpl::Plan() {
+  std::vector<Sequence*> ready;
+  std::vector<Runnable> runnables;
+  std::vector<RemoteExpert*> links;
+  std::vector<int> credit;
+  const auto link_of = [&](RemoteExpert* replica) {
+    if (replica == nullptr) return -1;
+    const auto it = std::find(links.begin(), links.end(), replica);
+    if (it != links.end()) return static_cast<int>(it - links.begin());
+    links.push_back(replica);
+    credit.push_back(replica->CreditRows());
+    return static_cast<int>(links.size()) - 1;
+  };
+  const auto add = [&](Sequence& sequence, RemoteExpert* replica) {
+    const int rows = sequence.ReadyRows();
+    if (rows == 0) return;
+    ready.push_back(&sequence);
+    runnables.push_back({rows, sequence.IsDecode(), link_of(replica)});
+  };
+  for (const auto& [id, sequence] : local_) add(*sequence, sequence->replica);
+  for (const auto& [key, guest] : guests_) add(*guest, nullptr);
+  if (ready.empty()) return {};
+
+  const size_t first = rotation_++ % ready.size();
+  std::rotate(ready.begin(), ready.begin() + first, ready.end());
+  std::rotate(runnables.begin(), runnables.begin() + first, runnables.end());
+  SchedulerLimits limits;
+  limits.max_step_rows = options_.max_step_rows;
+  const std::vector<int> rows = Schedule(runnables, std::move(credit), limits);
+  std::vector<std::pair<Sequence*, int>> plan;
+  for (size_t i = 0; i < ready.size(); ++i) {
+    if (rows[i] > 0) plan.emplace_back(ready[i], rows[i]);
+  }
+  return plan;
+}
+
+void EngineImpl::RunStep(absl::Span<const std::pair<Sequence*, int>> plan) {
+  std::vector<RowSpan> spans;
+  for (const auto& [sequence, rows] : plan) {
+    sequence->result = {};
+    spans.push_back(sequence->NextSpan(rows));
+  }
+  StepSink sink;
+  sink.on_states = [&](int i, absl::Span<const float> states) {
+    plan[i].first->result.states.assign(states.begin(), states.end());
+  };
+  sink.on_logits = [&](int i, int row, absl::Span<const float> logits) {
+    plan[i].first->TakeLogits(spans[i], row, logits);
+  };
+  transformer_->Run(base_, spans, sink);
+
+  for (size_t i = 0; i < plan.size(); ++i) {
+    const int rows = spans[i].rows;
+    if (auto* guest = dynamic_cast<GuestSequence*>(plan[i].first)) {
+      RemoteResult result{guest->id, guest->epoch, {}};
+      if (guest->result.sampled.has_value()) result.tokens.push_back(*guest->result.sampled);
+      for (const TokenLogprob& score : guest->result.scores) {
+        result.tokens.push_back({score.id, 0, score.logprob, {}});
+      }
+      if (!result.tokens.empty()) {
+        outgoing_results_[guest->listener].push_back(std::move(result));
+      }
+      consumed_rows_[guest->listener] += rows;
+      guest->computed += rows;
+      guest->Consume(rows);
+    } else {
+      DeliverLocal(static_cast<LocalSequence&>(*plan[i].first), rows);
+    }
+  }
+  SendRemote();
+}
+
+// After a step: may end the session and with it `sequence`.
+void EngineImpl::DeliverLocal(LocalSequence& sequence, int rows) {
+  const int position = sequence.computed;
+  sequence.computed += rows;
+  StepResult result = std::exchange(sequence.result, {});
+  if (sequence.replica != nullptr) {
+    outgoing_rows_[sequence.replica].push_back(
+        sequence.ToRemote(position, rows, std::move(result.states)));
+  } else if (result.sampled.has_value()) {
+    AcceptToken(sequence, *std::move(result.sampled));
+  } else if (!result.scores.empty()) {
+    AcceptScores(sequence, std::move(result.scores));
+  }
+}
+
+void EngineImpl::AcceptToken(LocalSequence& sequence, GeneratedToken token) {
+  if (sequence.completion_tokens == 0) sequence.first_token_at = absl::Now();
+  const int32_t id = token.id;
+  const bool end = options_.model->tokenizer().IsEndOfGeneration(id) &&
+                   !sequence.spec.stop.ignore_end_of_generation;
+  Delta delta;
+  delta.token_offset = sequence.completion_tokens++;
+  sequence.tokens.push_back(id);
+  if (!end) delta.text = sequence.text.Push(id);
+  delta.tokens.push_back(std::move(token));
+  sequence.listener->OnDelta(delta);
+
+  if (end) {
+    Finish(sequence, FinishReason::kStop);
+  } else if (sequence.text.stopped()) {
+    Finish(sequence, FinishReason::kStopSequence);
+  } else if (static_cast<int>(sequence.tokens.size()) >= sequence.max_positions) {
+    Finish(sequence, FinishReason::kLength);
+  }
+}
+
+void EngineImpl::AcceptScores(LocalSequence& sequence, std::vector<TokenLogprob> scores) {
+  if (sequence.scores.empty()) sequence.first_token_at = absl::Now();
+  sequence.scores.insert(sequence.scores.end(), scores.begin(), scores.end());
+  if (static_cast<int>(sequence.scores.size()) >= sequence.expected_scores()) {
+    Finish(sequence, FinishReason::kScored);
+  }
+}
+
+void EngineImpl::Finish(LocalSequence& sequence, FinishReason reason) {
+  const absl::Time now = absl::Now();
+  const absl::Time first_token = std::max(sequence.first_token_at, sequence.started_at);
+  Finished finished;
+  finished.reason = reason;
+  finished.text = sequence.text.Finish();
+  finished.matched_stop = sequence.text.matched_stop();
+  finished.scores = std::move(sequence.scores);
+  finished.usage.prompt_tokens = sequence.prompt_tokens;
+  finished.usage.completion_tokens = sequence.completion_tokens;
+  finished.timings.queue = sequence.started_at - sequence.opened_at;
+  finished.timings.prefill = first_token - sequence.started_at;
+  finished.timings.decode = now - first_token;
+  SessionListener* listener = sequence.listener;
+  Release(sequence);
+  listener->OnFinished(finished);
+}
+
+// Gives every link what the step made for it, in one call each.
+void EngineImpl::SendRemote() {
+  for (auto& [replica, rows] : std::exchange(outgoing_rows_, {})) replica->Send(std::move(rows));
+  for (auto& [listener, results] : std::exchange(outgoing_results_, {})) {
+    listener->OnResults(std::move(results));
+  }
+  for (const auto& [listener, rows] : std::exchange(consumed_rows_, {})) {
+    listener->OnConsumed(rows);
+  }
+}
+
+void EngineImpl::AcceptRemote(RemoteExpert* replica, const RemoteResult& result) {
+  LocalSequence* sequence = FindRemoteOf(replica, result.session);
+  if (sequence == nullptr || result.epoch != sequence->epoch) return;  // overtaken
+  if (sequence->scoring()) {
+    std::vector<TokenLogprob> scores;
+    for (const GeneratedToken& token : result.tokens) scores.push_back({token.id, token.logprob});
+    AcceptScores(*sequence, std::move(scores));
+    return;
+  }
+  const int vocab = options_.model->config().vocab;
+  for (const GeneratedToken& token : result.tokens) {
+    const bool next = sequence->computed == static_cast<int>(sequence->tokens.size()) &&
+                      token.position == sequence->computed;
+    if (!next || token.id < 0 || token.id >= vocab) {
+      Fail(result.session, absl::InternalError("the expert answered with a token out of turn"));
+      return;
+    }
+    AcceptToken(*sequence, token);
+    return;
+  }
+}
+
+}  // namespace ccoe::runtime

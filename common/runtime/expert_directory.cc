@@ -1,0 +1,95 @@
+#include "common/runtime/expert_directory.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace ccoe::runtime {
+
+absl::Status ExpertDirectory::AddLocal(ExpertEntry entry) {
+  base::MutexLock lock(&mutex_);
+  if (FindExact(entry.info.key) != nullptr) {
+    return absl::AlreadyExistsError(absl::StrCat("expert ", entry.info.key.name, " version ",
+                                                 entry.info.key.version, " is served already"));
+  }
+  entry.local = true;
+  listed_.push_back({std::make_unique<ExpertEntry>(std::move(entry)), {}, 0});
+  return absl::OkStatus();
+}
+
+absl::Status ExpertDirectory::AddReplica(const ExpertInfo& expert, RemoteExpert* replica) {
+  base::MutexLock lock(&mutex_);
+  for (Listed& listed : listed_) {
+    const ExpertInfo& info = listed.entry->info;
+    if (info.key != expert.key) continue;
+    if (listed.entry->local || info.package_digest != expert.package_digest ||
+        info.attach_depth != expert.attach_depth) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("expert ", expert.key.name, " version ", expert.key.version,
+                       " is listed with other contents; give the package another version"));
+    }
+    listed.replicas.push_back(replica);
+    return absl::OkStatus();
+  }
+  auto entry = std::make_unique<ExpertEntry>();
+  entry->info = expert;
+  listed_.push_back({std::move(entry), {replica}, 0});
+  return absl::OkStatus();
+}
+
+void ExpertDirectory::RemoveReplica(RemoteExpert* replica) {
+  base::MutexLock lock(&mutex_);
+  for (Listed& listed : listed_) std::erase(listed.replicas, replica);
+}
+
+absl::StatusOr<const ExpertEntry*> ExpertDirectory::Find(const ExpertKey& key) const {
+  base::MutexLock lock(&mutex_);
+  const ExpertEntry* unusable = nullptr;
+  for (auto it = listed_.rbegin(); it != listed_.rend(); ++it) {
+    const ExpertKey& candidate = it->entry->info.key;
+    if (candidate.name != key.name) continue;
+    if (!key.version.empty() && candidate.version != key.version) continue;
+    if (Usable(*it)) return it->entry.get();
+    unusable = it->entry.get();
+  }
+  if (unusable != nullptr) return unusable;
+  return absl::NotFoundError(absl::StrCat("no expert ", key.name,
+                                          key.version.empty() ? "" : " version ", key.version,
+                                          "; list the experts to see those served"));
+}
+
+RemoteExpert* ExpertDirectory::PickReplica(const ExpertEntry& entry) {
+  base::MutexLock lock(&mutex_);
+  for (Listed& listed : listed_) {
+    if (listed.entry.get() != &entry || listed.replicas.empty()) continue;
+    return listed.replicas[listed.next++ % listed.replicas.size()];
+  }
+  return nullptr;
+}
+
+bool ExpertDirectory::Healthy(const ExpertEntry& entry) const {
+  base::MutexLock lock(&mutex_);
+  return std::any_of(listed_.begin(), listed_.end(), [&](const Listed& listed) {
+    return listed.entry.get() == &entry && Usable(listed);
+  });
+}
+
+std::vector<ExpertInfo> ExpertDirectory::List() const {
+  base::MutexLock lock(&mutex_);
+  std::vector<ExpertInfo> infos;
+  for (const Listed& listed : listed_) {
+    infos.push_back(listed.entry->info);
+    infos.back().healthy = Usable(listed);
+  }
+  return infos;
+}
+
+const ExpertDirectory::Listed* ExpertDirectory::FindExact(const ExpertKey& key) const {
+  for (const Listed& listed : listed_) {
+    if (listed.entry->info.key == key) return &listed;
+  }
+  return nullptr;
+}
+
+}  // namespace ccoe::runtime

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/mutex.h"
+#include "common/runtime/engine.h"
+#include "common/runtime/weights.h"
+
+namespace ccoe::runtime {
+
+// An expert that sessions can be opened for. Entries are never removed, so a pointer to one stays
+// valid; `info` and `weights` do not change once it is listed.
+struct ExpertEntry {
+  ExpertInfo info;
+  bool local = false;
+  std::shared_ptr<const model::ExpertPackage> package;  // null for `general` and remote experts
+  std::unique_ptr<const ExpertWeights> weights;         // local ones but `general`
+};
+
+// The experts of an engine and the replicas of those served elsewhere. Thread-safe.
+class ExpertDirectory {
+ public:
+  // ALREADY_EXISTS if name and version are listed with other contents.
+  absl::Status AddLocal(ExpertEntry entry);
+  absl::Status AddReplica(const ExpertInfo& expert, RemoteExpert* replica);
+  void RemoveReplica(RemoteExpert* replica);
+
+  // The entry for `key`; an empty version means the one listed last. NOT_FOUND.
+  absl::StatusOr<const ExpertEntry*> Find(const ExpertKey& key) const;
+  // A replica of a remote expert, in turn; null when none is connected.
+  RemoteExpert* PickReplica(const ExpertEntry& entry);
+  bool Healthy(const ExpertEntry& entry) const;
+  std::vector<ExpertInfo> List() const;
+
+ private:
+  struct Listed {
+    std::unique_ptr<ExpertEntry> entry;
+    std::vector<RemoteExpert*> replicas;
+    size_t next = 0;
+  };
+  const Listed* FindExact(const ExpertKey& key) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static bool Usable(const Listed& listed) {
+    return listed.entry->local || !listed.replicas.empty();
+  }
+
+  mutable base::Mutex mutex_;
+  std::vector<Listed> listed_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace ccoe::runtime

@@ -1,0 +1,159 @@
+#include "common/runtime/sequence.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/runtime/sampler.h"
+
+namespace ccoe::runtime {
+
+RowSpan Sequence::MakeSpan(int rows) const {
+  RowSpan span;
+  span.position = computed;
+  span.rows = rows;
+  span.layer_begin = layer_begin;
+  span.layer_end = layer_end;
+  span.expert = expert->weights.get();
+  span.blocks = &blocks;
+  return span;
+}
+
+GeneratedToken Sequence::SampleNext(absl::Span<const float> logits, int position) const {
+  const auto history = absl::MakeConstSpan(tokens).first(position);
+  return Sample(logits, sampling, {history, prompt_tokens});
+}
+
+LocalSequence::LocalSequence(SessionId session_id, SessionSpec session_spec,
+                             SessionListener* session_listener, const model::Tokenizer& tokenizer,
+                             absl::Time now)
+    : id(session_id),
+      spec(std::move(session_spec)),
+      listener(session_listener),
+      text(tokenizer, spec.stop.stop_sequences),
+      opened_at(now) {
+  tokens = spec.prompt;
+  prompt_tokens = static_cast<int>(tokens.size());
+  sampling = spec.sampling;
+}
+
+int LocalSequence::ReadyRows() const {
+  if (state != State::kRunning || paused) return 0;
+  // The last token of a scored text predicts nothing that was asked for.
+  const int end = static_cast<int>(tokens.size()) - (scoring() ? 1 : 0);
+  return end - computed;
+}
+
+int LocalSequence::OutputRows(int rows) const {
+  const int end = computed + rows;
+  if (scoring()) return std::clamp(end - (*spec.score_from - 1), 0, rows);
+  return end == static_cast<int>(tokens.size()) ? 1 : 0;
+}
+
+RowSpan LocalSequence::NextSpan(int rows) const {
+  RowSpan span = MakeSpan(rows);
+  span.tokens = tokens.data() + computed;
+  if (replica == nullptr) span.logit_rows = OutputRows(rows);
+  return span;
+}
+
+void LocalSequence::TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) {
+  const int next = span.position + row + 1;
+  if (scoring()) {
+    result.scores.push_back({tokens[next], LogProbability(logits, tokens[next])});
+  } else {
+    result.sampled = SampleNext(logits, next);
+  }
+}
+
+HiddenRows LocalSequence::ToRemote(int position, int rows, std::vector<float> states) const {
+  HiddenRows hidden;
+  hidden.session = id;
+  hidden.epoch = epoch;
+  hidden.position = position;
+  hidden.states = std::move(states);
+  hidden.tokens.assign(tokens.begin() + position, tokens.begin() + position + rows);
+  const int end = position + rows;
+  if (scoring() && end >= *spec.score_from) {
+    hidden.output = RowOutput::kScore;
+    for (int next = position + 1; next <= end; ++next) {
+      hidden.targets.push_back(next >= *spec.score_from ? tokens[next] : -1);
+    }
+  } else if (!scoring() && end == static_cast<int>(tokens.size())) {
+    hidden.output = RowOutput::kSample;
+  }
+  return hidden;
+}
+
+GuestSequence::GuestSequence(SessionId link_id, const RemoteSpec& spec,
+                             RemoteListener* link_listener)
+    : id(link_id), listener(link_listener) {
+  sampling = spec.sampling;
+  prompt_tokens = spec.prompt_tokens;
+  max_positions = spec.max_positions;
+}
+
+RowSpan GuestSequence::NextSpan(int rows) const {
+  const HiddenRows& front = queue.front();
+  const int left = static_cast<int>(front.tokens.size()) - front_offset;
+  RowSpan span = MakeSpan(std::min(rows, left));
+  const size_t hidden = front.states.size() / front.tokens.size();
+  span.states = front.states.data() + front_offset * hidden;
+  if (front.output == RowOutput::kSample && span.rows == left) span.logit_rows = 1;
+  if (front.output == RowOutput::kScore) span.logit_rows = span.rows;
+  return span;
+}
+
+void GuestSequence::TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) {
+  const HiddenRows& front = queue.front();
+  if (front.output == RowOutput::kSample) {
+    result.sampled = SampleNext(logits, span.position + row + 1);
+    return;
+  }
+  const int32_t target = front.targets[front_offset + row];
+  if (target >= 0) result.scores.push_back({target, LogProbability(logits, target)});
+}
+
+absl::Status GuestSequence::Enqueue(HiddenRows rows, const model::ModelConfig& config) {
+  if (rows.epoch < epoch) return absl::OkStatus();  // overtaken by a replay
+  if (rows.epoch > epoch && rows.position >= 0 &&
+      rows.position <= static_cast<int>(tokens.size())) {
+    epoch = rows.epoch;
+    queue.clear();
+    queued_rows = 0;
+    front_offset = 0;
+    tokens.resize(rows.position);
+    computed = std::min(computed, rows.position);
+  }
+  const size_t count = rows.tokens.size();
+  const bool scores = rows.output == RowOutput::kScore;
+  const bool in_order = count > 0 && rows.position == static_cast<int>(tokens.size()) &&
+                        count <= static_cast<size_t>(max_positions - rows.position);
+  const bool whole =
+      rows.states.size() == count * config.hidden && rows.targets.size() == (scores ? count : 0);
+  const auto known = [&](int32_t id) { return id >= 0 && id < config.vocab; };
+  const auto target = [&](int32_t id) { return id == -1 || known(id); };
+  if (!in_order || !whole || !std::all_of(rows.tokens.begin(), rows.tokens.end(), known) ||
+      !std::all_of(rows.targets.begin(), rows.targets.end(), target)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("malformed rows at position ", rows.position, ": ", count, " tokens, ",
+                     rows.states.size(), " values, ", rows.targets.size(),
+                     " targets; expected position ", tokens.size(), " of at most ", max_positions,
+                     ", ", config.hidden, " values a token and ids below ", config.vocab));
+  }
+  tokens.insert(tokens.end(), rows.tokens.begin(), rows.tokens.end());
+  queued_rows += static_cast<int>(count);
+  queue.push_back(std::move(rows));
+  return absl::OkStatus();
+}
+
+void GuestSequence::Consume(int rows) {
+  front_offset += rows;
+  queued_rows -= rows;
+  if (front_offset == static_cast<int>(queue.front().tokens.size())) {
+    queue.pop_front();
+    front_offset = 0;
+  }
+}
+
+}  // namespace ccoe::runtime

@@ -1,0 +1,120 @@
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/runtime/expert_directory.h"
+#include "common/runtime/kv_pool.h"
+#include "common/runtime/output_text.h"
+#include "common/runtime/remote.h"
+#include "common/runtime/scheduler.h"
+#include "common/runtime/session.h"
+#include "common/runtime/transformer.h"
+
+namespace ccoe::runtime {
+
+// What a step computed for one sequence.
+struct StepResult {
+  std::optional<GeneratedToken> sampled;
+  std::vector<TokenLogprob> scores;
+  std::vector<float> states;  // rows that leave here
+};
+
+// One session's part in an engine: its path through the layers, its KV blocks and its tokens. Owned
+// and used by the engine's thread. Rows [0, computed) have run here.
+class Sequence {
+ public:
+  virtual ~Sequence() = default;
+
+  // Rows that could run now.
+  virtual int ReadyRows() const = 0;
+  virtual bool IsDecode() const = 0;
+  // The next `rows` rows, rows <= ReadyRows(); may shorten them.
+  virtual RowSpan NextSpan(int rows) const = 0;
+  // Looks at the logits of row `row` of the span that runs.
+  virtual void TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) = 0;
+
+  const ExpertEntry* expert = nullptr;
+  KvBlocks blocks;
+  int layer_begin = 0;
+  int layer_end = 0;
+  int max_positions = 0;
+  int computed = 0;
+  std::vector<int32_t> tokens;  // known tokens, from position 0
+  SamplingParams sampling;
+  int prompt_tokens = 0;
+  StepResult result;  // of the step that runs
+
+ protected:
+  RowSpan MakeSpan(int rows) const;
+  GeneratedToken SampleNext(absl::Span<const float> logits, int position) const;
+};
+
+// A session of this engine's own clients: it owns the embeddings. Its rows either end here or leave
+// through `replica`.
+class LocalSequence final : public Sequence {
+ public:
+  enum class State {
+    kWaiting,  // for blocks
+    kOpening,  // blocks are reserved here, the replica was asked
+    kRunning,
+  };
+
+  LocalSequence(SessionId session_id, SessionSpec session_spec, SessionListener* session_listener,
+                const model::Tokenizer& tokenizer, absl::Time now);
+
+  int ReadyRows() const override;
+  bool IsDecode() const override { return computed >= prompt_tokens; }
+  RowSpan NextSpan(int rows) const override;
+  void TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) override;
+
+  // What the replica needs of rows [position, position + rows), which have just run here.
+  HiddenRows ToRemote(int position, int rows, std::vector<float> states) const;
+  bool scoring() const { return spec.score_from.has_value(); }
+  int expected_scores() const { return prompt_tokens - spec.score_from.value_or(prompt_tokens); }
+  // How many of rows [computed, computed + rows) have a score or a token as their output.
+  int OutputRows(int rows) const;
+
+  const SessionId id;
+  const SessionSpec spec;
+  SessionListener* const listener;
+  State state = State::kWaiting;
+  bool paused = false;
+  RemoteExpert* replica = nullptr;
+  uint32_t epoch = 0;
+  OutputText text;
+  std::vector<TokenLogprob> scores;
+  int completion_tokens = 0;
+  absl::Time opened_at;
+  absl::Time started_at = absl::InfinitePast();
+  absl::Time first_token_at = absl::InfinitePast();
+  absl::Time retry_at = absl::InfinitePast();  // after a replica's refusal
+};
+
+// A session whose lower layers run elsewhere: rows come from a link and results go back to it.
+class GuestSequence final : public Sequence {
+ public:
+  GuestSequence(SessionId link_id, const RemoteSpec& spec, RemoteListener* link_listener);
+
+  int ReadyRows() const override { return queued_rows; }
+  bool IsDecode() const override { return queued_rows == 1; }
+  RowSpan NextSpan(int rows) const override;
+  void TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) override;
+
+  // Queues rows. INVALID_ARGUMENT if they do not go on where the queue ends, or exceed the blocks.
+  absl::Status Enqueue(HiddenRows rows, const model::ModelConfig& config);
+  // Drops `rows` rows, which have run, from the queue.
+  void Consume(int rows);
+
+  const SessionId id;  // the link's
+  RemoteListener* const listener;
+  uint32_t epoch = 0;
+  std::deque<HiddenRows> queue;
+  int front_offset = 0;  // rows of queue.front() that have run
+  int queued_rows = 0;
+};
+
+}  // namespace ccoe::runtime
