@@ -51,7 +51,6 @@ struct ModelConfig {
   bool qkv_bias = false;         // q, k and v projections have biases (Qwen2)
   bool qk_norm = false;          // q and k heads are RMS-normed before rope (Qwen3)
   RopeConfig rope;
-  std::vector<int32_t> bos_ids;  // at most one; empty when the model has none
   std::vector<int32_t> eos_ids;  // tokens that end a generation, ascending
 
   // head_dim / 2 values, computed in float32 step by step as transformers does.

@@ -30,7 +30,7 @@ class Tokenizer {
   // The raw bytes that a token stands for (they need not be whole characters); empty for special
   // tokens and for ids outside the vocabulary.
   std::string_view TokenBytes(int32_t id) const;
-  // The token's text as people read it, special tokens included; empty outside the vocabulary.
+  // As TokenBytes, but special tokens give their text.
   std::string_view TokenText(int32_t id) const;
   // True for control tokens, which never show in text, and for ids outside the vocabulary.
   bool IsSpecial(int32_t id) const;
