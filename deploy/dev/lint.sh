@@ -17,7 +17,7 @@ check_protos() {
 # Clang-tidy reads the compile commands of the preset tsan: clang's own, and without gRPC, whose
 # headers would take most of the time.
 check_tidy() {
-  cmake --preset tsan >/dev/null
+  cmake --preset tsan >/dev/null || return 1
   git ls-files 'common/*.cc' ':!common/rpc' |
     xargs -P "$(parallel_jobs)" -n 4 clang-tidy -p build/tsan --quiet 2>&1 |
     { grep -v -E '^[0-9]+ warnings? generated\.$|^Suppressed|^Use -header-filter' || true; }
