@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace google::protobuf {
+class Message;
+}  // namespace google::protobuf
+
+namespace ccoe::internal::v1 {
+class EngineConfig;
+class LimitsConfig;
+class ServerConfig;
+}  // namespace ccoe::internal::v1
+
+namespace ccoe::rpc {
+
+// Reads a JSON file in protobuf's JSON form into `config`, over what is there. NOT_FOUND: no such
+// file. INVALID_ARGUMENT: it is not JSON, or a key or value is not known; the message names the
+// file and the place.
+absl::Status LoadConfigFile(const std::string& path, google::protobuf::Message* config);
+// As LoadConfigFile, from text; `where` begins every message.
+absl::Status ParseConfig(const std::string& json, const std::string& where,
+                         google::protobuf::Message* config);
+
+// The whole configuration as JSON, unset values included; ParseConfig reads it back.
+std::string ConfigToJson(const google::protobuf::Message& config);
+
+// Sets what is unset to the defaults that config.proto documents, and checks the ranges.
+// INVALID_ARGUMENT names the key.
+absl::Status CompleteConfig(internal::v1::ServerConfig* config);
+absl::Status CompleteConfig(internal::v1::EngineConfig* config);
+absl::Status CompleteConfig(internal::v1::LimitsConfig* config);
+
+// Applies the log settings of a completed configuration to this process.
+absl::Status ApplyLogConfig(const internal::v1::ServerConfig& config);
+
+}  // namespace ccoe::rpc

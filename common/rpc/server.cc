@@ -1,0 +1,121 @@
+#include "common/rpc/server.h"
+
+#include <grpcpp/ext/channelz_service_plugin.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <mutex>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+
+namespace ccoe::rpc {
+namespace {
+
+constexpr int kKeepaliveTimeMs = 30'000;
+constexpr int kKeepaliveTimeoutMs = 10'000;
+constexpr int kMinPingIntervalMs = 10'000;
+
+// Must be done before the first server is built.
+void InitPluginsOnce() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::channelz::experimental::InitChannelzService();
+  });
+}
+
+struct Bound {
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+  std::string address;
+};
+
+absl::StatusOr<Bound> Bind(const std::string& listen, int max_message_bytes,
+                           const std::vector<grpc::Service*>& services) {
+  const size_t colon = listen.rfind(':');
+  if (colon == std::string::npos || colon + 1 == listen.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", listen, "' is no address: write host:port, or :port for all addresses"));
+  }
+  const std::string host = colon == 0 ? "[::]" : listen.substr(0, colon);
+  Bound bound;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(absl::StrCat(host, listen.substr(colon)),
+                           grpc::InsecureServerCredentials(), &bound.port);
+  builder.SetMaxReceiveMessageSize(max_message_bytes);
+  builder.SetMaxSendMessageSize(-1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 1);
+  // Without it a second process could take the same port and half of the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinPingIntervalMs);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  bound.server = builder.BuildAndStart();
+  if (bound.server == nullptr || bound.port == 0) {
+    return absl::UnavailableError(absl::StrCat("cannot listen at ", listen,
+                                               ": is the port taken, the host another machine?"));
+  }
+  bound.address = absl::StrCat(colon == 0 ? "localhost" : host, ":", bound.port);
+  return bound;
+}
+
+}  // namespace
+
+struct Server::State {
+  Bound main;
+  Bound health;  // no server where none was asked for
+};
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
+  InitPluginsOnce();
+  auto state = std::make_unique<State>();
+  CCOE_ASSIGN_OR_RETURN(state->main,
+                        Bind(options.listen, options.max_message_bytes, options.services));
+  if (!options.health_listen.empty()) {
+    CCOE_ASSIGN_OR_RETURN(state->health,
+                          Bind(options.health_listen, options.max_message_bytes, {}));
+  }
+  std::unique_ptr<Server> server(new Server(std::move(state)));
+  server->SetHealth(Health::kServing);
+  return server;
+}
+
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Server::~Server() { Shutdown(absl::ZeroDuration()); }
+
+int Server::port() const { return state_->main.port; }
+int Server::health_port() const { return state_->health.port; }
+const std::string& Server::address() const { return state_->main.address; }
+const std::string& Server::health_address() const { return state_->health.address; }
+
+void Server::SetHealth(Health health) {
+  for (const Bound* bound : {&state_->main, &state_->health}) {
+    if (bound->server == nullptr) continue;
+    if (auto* service = bound->server->GetHealthCheckService(); service != nullptr) {
+      service->SetServingStatus(health == Health::kServing);
+    }
+  }
+}
+
+void Server::Shutdown(absl::Duration timeout) {
+  SetHealth(Health::kNotServing);
+  const auto deadline = absl::ToChronoTime(absl::Now() + timeout);
+  // The port of its own for health answers until the last call is done.
+  if (state_->main.server != nullptr) state_->main.server->Shutdown(deadline);
+  if (state_->health.server != nullptr) {
+    state_->health.server->Shutdown(std::chrono::system_clock::now());
+  }
+}
+
+}  // namespace ccoe::rpc
