@@ -62,8 +62,9 @@ absl::Status CheckTensors(const ModelParts& parts) {
   }
   if (parts.tensors.size() == shapes.size()) return absl::OkStatus();
   for (const auto& [name, view] : parts.tensors) {
-    const bool expected = std::any_of(shapes.begin(), shapes.end(),
-                                      [&](const TensorShape& shape) { return shape.name == name; });
+    const bool expected =
+        std::any_of(shapes.begin(), shapes.end(),
+                    [&name = name](const TensorShape& shape) { return shape.name == name; });
     if (!expected) {
       return absl::UnimplementedError(Cat("the tensor \"", name, "\" is no part of the ",
                                           FamilyName(parts.config.family),

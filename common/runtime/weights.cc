@@ -70,7 +70,7 @@ absl::StatusOr<std::vector<LayerLora>> LoadLora(const model::Model& model,
     for (int p = 0; p < kProjections; ++p) {
       const std::optional<model::LoraPair> pair = package.Lora(layer, kModules[p]);
       if (!pair.has_value()) continue;
-      LayerLora::Factors& factors = lora.projections[p].emplace();
+      LoraFactors& factors = lora.projections[p].emplace();
       CCOE_ASSIGN_OR_RETURN(factors.a, device.PackFloat(pair->a));
       CCOE_ASSIGN_OR_RETURN(factors.b, device.PackFloat(pair->b));
       factors.scale = pair->scale;

@@ -26,14 +26,16 @@ struct LayerWeights {
   std::unique_ptr<compute::Buffer> k_norm;
 };
 
+// The adapter of one projection.
+struct LoraFactors {
+  std::unique_ptr<compute::Matrix> a;  // [rank, inputs]
+  std::unique_ptr<compute::Matrix> b;  // [outputs, rank]
+  float scale = 1;
+};
+
 // The adapters of one layer.
 struct LayerLora {
-  struct Factors {
-    std::unique_ptr<compute::Matrix> a;  // [rank, inputs]
-    std::unique_ptr<compute::Matrix> b;  // [outputs, rank]
-    float scale = 1;
-  };
-  std::array<std::optional<Factors>, kProjections> projections;
+  std::array<std::optional<LoraFactors>, kProjections> projections;
 };
 
 // The final norm and the projection to the vocabulary.
