@@ -117,9 +117,6 @@ absl::Status CheckMessage(const Message& message, bool system_allowed) {
   if (is_system && !system_allowed) {
     return absl::InvalidArgumentError("a system message has to be the first of its conversation");
   }
-  if (message.content.empty()) {
-    return absl::InvalidArgumentError(Cat("a ", message.role, " message is empty"));
-  }
   return absl::OkStatus();
 }
 

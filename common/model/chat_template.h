@@ -45,7 +45,7 @@ class ChatTemplate {
   std::string_view name() const;
 
   // The whole conversation, including the beginning-of-text token where the model has one.
-  // INVALID_ARGUMENT: no messages, an empty message, an unknown role, or a system message that is
+  // INVALID_ARGUMENT: no messages, an unknown role, or a system message that is
   // not the first. FAILED_PRECONDITION: the template is unknown (the message names
   // --chat-template), or the tokenizer lacks one of its control tokens.
   absl::StatusOr<std::vector<int32_t>> Render(const Tokenizer& tokenizer,

@@ -13,6 +13,7 @@
 #include "common/model/digest.h"
 #include "common/model/errors.h"
 #include "common/model/gguf_model.h"
+#include "common/model/hf_folder.h"
 #include "common/model/model_parts.h"
 #include "common/model/text.h"
 
@@ -48,9 +49,7 @@ std::string DescribeTensor(const TensorShape& shape, const base::TensorView& vie
 
 absl::StatusOr<ModelParts> ReadParts(const std::string& path) {
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) {
-    return Unsupported(path, "Hugging Face folders are not supported; supported: GGUF files");
-  }
+  if (std::filesystem::is_directory(path, error)) return ReadHfFolder(path);
   return ReadGgufModel(path);
 }
 
