@@ -32,6 +32,9 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run_train)
 
 
+NOT_OPTIONS = {"command", "run", "threads"}
+
+
 def run_train(arguments: argparse.Namespace) -> None:
     from .train import Trainer, TrainOptions
 
@@ -39,14 +42,78 @@ def run_train(arguments: argparse.Namespace) -> None:
     Trainer(TrainOptions(**values)).run()
 
 
-NOT_OPTIONS = {"command", "run", "threads"}
+def add_package(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "package", help="write an expert package from a run's newest checkpoint",
+        description="Writes expert.json, adapter_config.json and adapter_model.safetensors to OUT, "
+        "with the greedy answers to the domain's example prompts.",
+    )
+    parser.add_argument("--domain", type=Path, required=True, help="domains/NAME.json")
+    parser.add_argument("--run-folder", type=Path, required=True, help="the --out of train")
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="the package's folder")
+    parser.set_defaults(run=run_package)
+
+
+def run_package(arguments: argparse.Namespace) -> None:
+    from .package import write_package
+
+    write_package(arguments.domain, arguments.run_folder, arguments.model, arguments.out)
+
+
+def add_evaluate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "evaluate", help="score a package beside its base and write the scores into it",
+        description="Loss and exact match on DATA/<domain>/dev.jsonl for the base and the expert; "
+        "precision and recall of the gate rules over DATA/*/dev.jsonl.",
+    )
+    parser.add_argument("--package", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the domains' folders")
+    parser.add_argument("--limit", type=int, default=100, help="dev examples, evenly spread")
+    parser.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(arguments: argparse.Namespace) -> None:
+    from .evaluate import evaluate
+
+    print(evaluate(arguments.package, arguments.model, arguments.data, arguments.limit))
+
+
+def add_gate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("gate", help="measure the gate rules of a domain file or package")
+    parser.add_argument("--domain", type=Path, required=True, help="domains/NAME.json, expert.json")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the domains' folders")
+    parser.set_defaults(run=run_gate)
+
+
+def run_gate(arguments: argparse.Namespace) -> None:
+    from .evaluate import gate_scores
+    from .package import read_json
+
+    print(gate_scores(read_json(arguments.domain), arguments.data))
+
+
+def add_pin(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("pin", help="write the base model's digest into a package")
+    parser.add_argument("--package", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--ccoe", type=Path, default=Path("build/bin/ccoe"), help="the program ccoe")
+    parser.set_defaults(run=run_pin)
+
+
+def run_pin(arguments: argparse.Namespace) -> None:
+    from .package import pin_base
+
+    pin_base(arguments.package, arguments.model, arguments.ccoe)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="ccoe_training", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads (default 1)")
     commands = parser.add_subparsers(dest="command", required=True)
-    add_train(commands)
+    for add in (add_train, add_package, add_evaluate, add_gate, add_pin):
+        add(commands)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.run(arguments)
