@@ -25,26 +25,18 @@ main() {
   export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}"
   export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}"
   export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}"
-  report="$dir/test-report.xml"
-  rm -f "$report"
+  report="$dir/test-reports/ctest.xml"
+  rm -rf "$dir/test-reports"
+  mkdir -p "$dir/test-reports"
+  export GTEST_OUTPUT="xml:$dir/test-reports/"
+  export PYTEST_ADDOPTS="--junitxml=$dir/test-reports/e2e.xml"
   # Clang 14's thread sanitizer cannot map its shadow under strong address randomisation.
   local run=()
   [[ "$preset" != tsan ]] || run=(setarch "$(uname -m)" -R)
   "${run[@]}" ctest --test-dir "$dir" --output-on-failure --no-tests=error --timeout 600 \
     --parallel "$(parallel_jobs)" --output-junit "$report" "$@" || failed=1
-  summary "$report" || failed=1
+  "$root/deploy/dev/test_summary.py" "$report" "$dir/test-reports" || failed=1
   return "$failed"
-}
-
-summary() {
-  local report="$1"
-  [[ -s "$report" ]] || { printf '0 passed, 1 failed\n'; return 1; }
-  count() { grep -m 1 '<testsuite' -A 12 "$report" | grep -o " *$1=\"[0-9]*\"" | head -n 1 | tr -dc 0-9; }
-  local tests failures skipped
-  tests="$(count tests)"
-  failures="$(count failures)"
-  skipped=$(($(count skipped) + $(count disabled)))
-  printf '%d passed, %d failed, %d skipped\n' $((tests - failures - skipped)) "$failures" "$skipped"
 }
 
 main "$@"
