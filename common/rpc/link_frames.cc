@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -132,6 +132,12 @@ absl::Status CheckSegment(const internal::v1::RowsSegment& segment, const FrameL
 
 }  // namespace
 
+int64_t MonotonicNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
 std::vector<EncodedRows> EncodeRows(uint32_t expert, const std::vector<HiddenRows>& rows,
                                     int hidden, int64_t sent_ns) {
   FrameBuilder builder(expert, hidden, sent_ns);
@@ -189,6 +195,7 @@ internal::v1::OpenLinkSession EncodeOpen(uint32_t expert, runtime::SessionId ses
   open.set_package_digest(spec.package_digest);
   open.set_attach_depth(spec.attach_depth);
   open.set_max_positions(spec.max_positions);
+  open.set_prompt_tokens(spec.prompt_tokens);
   *open.mutable_sampling() = EncodeSampling(spec.sampling);
   return open;
 }
@@ -204,6 +211,12 @@ absl::StatusOr<runtime::RemoteSpec> DecodeOpen(const internal::v1::OpenLinkSessi
     return absl::InvalidArgumentError(absl::StrCat("session of ", spec.max_positions,
                                                    " positions; this process serves up to ",
                                                    limits.max_positions));
+  }
+  spec.prompt_tokens = open.prompt_tokens();
+  if (spec.prompt_tokens < 1 || spec.prompt_tokens > spec.max_positions) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt of ", spec.prompt_tokens,
+                                                   " tokens in a session of ", spec.max_positions,
+                                                   " positions"));
   }
   CCOE_ASSIGN_OR_RETURN(spec.sampling, DecodeSampling(open.sampling()));
   return spec;

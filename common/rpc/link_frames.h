@@ -19,6 +19,9 @@ inline constexpr size_t kMaxPayloadBytes = 256 * 1024;
 // Room for a frame with the largest payload and its header.
 inline constexpr int kMaxFrameBytes = 1 << 20;
 
+// The clock of the stamps: nanoseconds from a point that is this machine's own.
+int64_t MonotonicNs();
+
 // What the receiver of a frame knows about the sender's model.
 struct FrameLimits {
   int hidden = 0;         // values of a row
