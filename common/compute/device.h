@@ -118,7 +118,8 @@ struct KvRow {
 
 // Weights, KV cache and activations live on a device; whoever computes holds handles and shapes.
 // One thread at a time may call a device; operations run in the order of the calls. The host may
-// read a result after Download.
+// read a result after Download. Pack, PackFloat, PackVector, Allocate and the New functions may be
+// called by any thread at any time.
 //
 // Shapes and handles are the caller's responsibility (a wrong one is a bug and dies in a check);
 // only allocation and packing can fail: RESOURCE_EXHAUSTED without memory, INVALID_ARGUMENT for a
@@ -186,6 +187,9 @@ struct CpuOptions {
   Arithmetic arithmetic = Arithmetic::kI8B32;
   CpuKernels kernels = CpuKernels::kAuto;  // kAuto: the best set that this CPU runs
   int threads = 0;                         // 0: one per core this process may use
+  // How long an idle thread spins before it sleeps. -1: a little while when there are cores for all
+  // threads; 0 suits several processes on one machine.
+  int spin_us = -1;
 };
 
 // FAILED_PRECONDITION when the CPU lacks the chosen kernel set.

@@ -1,0 +1,128 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include <utility>
+
+#include "common/compute/cpu/kernels.h"
+#include "common/compute/cpu/matmul_inl.h"
+#include "common/compute/cpu/vec_avx512.h"
+
+namespace ccoe::compute::cpu {
+
+// Sixteen scales or minima, as stored: float32 or float16.
+template <base::DType F>
+inline __m512 LoadScales512(const std::byte* at) {
+  if constexpr (FormatOf(F).wide_scales) {
+    return _mm512_loadu_ps(at);
+  } else {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)));
+  }
+}
+
+// The weights of a packed block as 8 groups: 16 outputs x 4 inputs of unsigned bytes each.
+template <base::DType F>
+inline void UnpackBlock512(const std::byte* block, __m512i* groups) {
+  const std::byte* weights = block + HeaderBytesOf(F);
+  if constexpr (FormatOf(F).bits == 4) {
+    const __m512i mask = _mm512_set1_epi8(0xf);
+#pragma GCC unroll 4
+    for (int g = 0; g < 4; ++g) {
+      const __m512i both = _mm512_loadu_si512(weights + 64 * g);
+      groups[g] = _mm512_and_si512(both, mask);
+      groups[g + 4] = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
+    }
+  } else {
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; ++g) groups[g] = _mm512_loadu_si512(weights + 64 * g);
+  }
+}
+
+// acc + the groups [begin, end) times the inputs of one row.
+template <base::DType F>
+inline __m512i DotGroups512(const __m512i* groups, const int8_t* q, int begin, int end,
+                            int32_t sum) {
+  constexpr int kShift = FormatOf(F).offset_shift;
+  __m512i acc = kShift < 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-(sum << (kShift & 31)));
+#pragma GCC unroll 8
+  for (int g = begin; g < end; ++g) {
+    int32_t four;
+    __builtin_memcpy(&four, q + 4 * g, sizeof(four));
+    acc = _mm512_dpbusd_epi32(acc, groups[g], _mm512_set1_epi32(four));
+  }
+  return acc;
+}
+
+// acc = fma(scale * x_scale, float(isum), acc)
+inline __m512 Combine512(__m512 acc, __m512 scale, float x_scale, __m512i isum) {
+  return _mm512_fmadd_ps(_mm512_mul_ps(scale, _mm512_set1_ps(x_scale)), _mm512_cvtepi32_ps(isum),
+                         acc);
+}
+
+// 16 outputs x T rows of a product with quantised weights.
+template <base::DType F, int T>
+void VnniTile(const MatmulTask& task, int panel_index, int row) {
+  constexpr BlockFormat kFormat = FormatOf(F);
+  constexpr size_t kBytes = PackedBlockBytesOf(F);
+  constexpr size_t kPrefetchBytes = 4 * kBytes;
+  const std::byte* block = task.panels + static_cast<size_t>(panel_index) * task.panel_bytes;
+  const QuantizedBlock* x =
+      task.xq + static_cast<size_t>(row / kTileRows) * static_cast<size_t>(task.blocks);
+  __m512 acc[T];
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
+  for (int b = 0; b < task.blocks; ++b, block += kBytes, ++x) {
+    if constexpr (T <= 2) {
+      for (size_t line = 0; line < kBytes; line += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(block) + kPrefetchBytes + line, _MM_HINT_T0);
+      }
+    }
+    __m512i groups[8];
+    UnpackBlock512<F>(block, groups);
+    const __m512 scale = LoadScales512<F>(block);
+    const __m512 second = kFormat.scales == 2 || kFormat.has_min
+                              ? LoadScales512<F>(block + ScaleBytesOf(F))
+                              : _mm512_setzero_ps();
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) {
+      if constexpr (kFormat.scales == 2) {
+        const int32_t half = x->first_half_sum[t];
+        const __m512i low = DotGroups512<F>(groups, x->q[t], 0, 4, half);
+        const __m512i high = DotGroups512<F>(groups, x->q[t], 4, 8, x->sum[t] - half);
+        acc[t] = Combine512(acc[t], scale, x->scale[t], low);
+        acc[t] = Combine512(acc[t], second, x->scale[t], high);
+      } else {
+        const __m512i isum = DotGroups512<F>(groups, x->q[t], 0, 8, x->sum[t]);
+        acc[t] = Combine512(acc[t], scale, x->scale[t], isum);
+      }
+      if constexpr (kFormat.has_min) {
+        acc[t] = _mm512_fmadd_ps(second, _mm512_set1_ps(x->scaled_sum[t]), acc[t]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) Finish<Vec512>(task, row + t, panel_index, Vec512{acc[t]});
+}
+
+template <base::DType F>
+struct VnniKernel {
+  using Tile = void (*)(const MatmulTask&, int, int);
+
+  template <size_t... I>
+  static Tile TileOf(int rows, std::index_sequence<I...>) {
+    static constexpr Tile kTiles[] = {VnniTile<F, static_cast<int>(I) + 1>...};
+    return kTiles[rows - 1];
+  }
+
+  static void Run(const MatmulTask& task) {
+    for (int panel = task.panel_begin; panel < task.panel_end; ++panel) {
+      for (int row = task.row_begin; row < task.row_end; row += kTileRows) {
+        const int left = task.row_end - row;
+        const int rows = left < kTileRows ? left : kTileRows;
+        TileOf(rows, std::make_index_sequence<kTileRows>())(task, panel, row);
+      }
+    }
+  }
+};
+
+}  // namespace ccoe::compute::cpu

@@ -1,0 +1,158 @@
+#include "common/compute/cpu/block_format.h"
+
+#include <cstring>
+
+#include "common/base/check.h"
+#include "common/compute/cpu/half.h"
+
+namespace ccoe::compute::cpu {
+namespace {
+
+using base::DType;
+
+uint16_t ReadU16(const std::byte* at) {
+  uint16_t value;
+  std::memcpy(&value, at, sizeof(value));
+  return value;
+}
+
+// Low nibbles are inputs 0..15, high nibbles 16..31.
+void SplitNibbles(const uint8_t* packed, uint8_t* u) {
+  for (int i = 0; i < 16; ++i) {
+    u[i] = packed[i] & 0xf;
+    u[i + 16] = packed[i] >> 4;
+  }
+}
+
+void DecodeSimple(DType dtype, const std::byte* at, DecodedBlock* block) {
+  const bool has_min = dtype == DType::kQ4_1 || dtype == DType::kQ5_1;
+  block->scale_f16 = ReadU16(at);
+  block->min_f16 = has_min ? ReadU16(at + 2) : 0;
+  block->scale[0] = HalfToFloat(block->scale_f16);
+  block->min = HalfToFloat(block->min_f16);
+  const auto* bytes = reinterpret_cast<const uint8_t*>(at) + (has_min ? 4 : 2);
+  if (dtype == DType::kQ8_0) {
+    for (int i = 0; i < kBlock; ++i) block->u[i] = bytes[i] ^ 0x80;
+    return;
+  }
+  if (dtype == DType::kQ4_0 || dtype == DType::kQ4_1) {
+    SplitNibbles(bytes, block->u);
+    return;
+  }
+  uint32_t high;
+  std::memcpy(&high, bytes, sizeof(high));
+  SplitNibbles(bytes + 4, block->u);
+  for (int i = 0; i < kBlock; ++i) {
+    block->u[i] = static_cast<uint8_t>(block->u[i] | ((high >> i) & 1u) << 4);
+  }
+}
+
+// Six-bit scale and minimum number `index` of a K-quant's 12 bytes.
+void DecodeScaleMin(const uint8_t* packed, size_t index, int* scale, int* min) {
+  if (index < 4) {
+    *scale = packed[index] & 63;
+    *min = packed[index + 4] & 63;
+  } else {
+    *scale = (packed[index + 4] & 0xf) | (packed[index - 4] >> 6) << 4;
+    *min = (packed[index + 4] >> 4) | (packed[index] >> 6) << 4;
+  }
+}
+
+// Block `index` in [0, 8) of a Q4_K or Q5_K super-block of 256.
+void DecodeK45(DType dtype, const std::byte* at, size_t index, DecodedBlock* block) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(at);
+  int scale;
+  int min;
+  DecodeScaleMin(bytes + 4, index, &scale, &min);
+  block->scale[0] = HalfToFloat(ReadU16(at)) * static_cast<float>(scale);
+  block->min = -(HalfToFloat(ReadU16(at + 2)) * static_cast<float>(min));
+  const uint8_t* high = bytes + 16;
+  const uint8_t* low = (dtype == DType::kQ5_K ? high + 32 : high) + 32 * (index / 2);
+  const int shift = index % 2 == 0 ? 0 : 4;
+  for (int i = 0; i < kBlock; ++i) {
+    block->u[i] = (low[i] >> shift) & 0xf;
+    if (dtype == DType::kQ5_K) {
+      block->u[i] = static_cast<uint8_t>(block->u[i] | ((high[i] >> index) & 1) << 4);
+    }
+  }
+}
+
+// Block `index` in [0, 8) of a Q6_K super-block of 256.
+void DecodeK6(const std::byte* at, size_t index, DecodedBlock* block) {
+  const size_t half = index / 4;     // which 128 values
+  const size_t quarter = index % 4;  // which 32 of them
+  const auto* bytes = reinterpret_cast<const uint8_t*>(at);
+  const uint8_t* low = bytes + 64 * half + 32 * (quarter % 2);
+  const uint8_t* high = bytes + 128 + 32 * half;
+  const auto* scales = reinterpret_cast<const int8_t*>(bytes + 192) + 2 * index;
+  const float d = HalfToFloat(ReadU16(at + 208));
+  const int low_shift = quarter < 2 ? 0 : 4;
+  for (int i = 0; i < kBlock; ++i) {
+    block->u[i] =
+        static_cast<uint8_t>(((low[i] >> low_shift) & 0xf) | ((high[i] >> (2 * quarter)) & 3) << 4);
+  }
+  block->scale[0] = d * static_cast<float>(scales[0]);
+  block->scale[1] = d * static_cast<float>(scales[1]);
+  block->min = 0;
+}
+
+}  // namespace
+
+bool IsQuantized(DType dtype) { return base::InfoOf(dtype).block_elements > 1; }
+
+int OffsetOf(DType dtype) {
+  switch (dtype) {
+    case DType::kQ8_0:
+      return 128;
+    case DType::kQ4_0:
+      return 8;
+    case DType::kQ5_0:
+      return 16;
+    case DType::kQ6_K:
+      return 32;
+    default:
+      return 0;
+  }
+}
+
+void DecodeBlock(DType dtype, const std::byte* row, size_t index, DecodedBlock* block) {
+  const auto& info = base::InfoOf(dtype);
+  const size_t per_file_block = static_cast<size_t>(info.block_elements) / kBlock;
+  CCOE_CHECK(per_file_block > 0);
+  const std::byte* at = row + index / per_file_block * static_cast<size_t>(info.block_bytes);
+  switch (dtype) {
+    case DType::kQ4_K:
+    case DType::kQ5_K:
+      return DecodeK45(dtype, at, index % per_file_block, block);
+    case DType::kQ6_K:
+      return DecodeK6(at, index % per_file_block, block);
+    default:
+      return DecodeSimple(dtype, at, block);
+  }
+}
+
+void DequantizeRow(DType dtype, const std::byte* row, int64_t cols, float* out) {
+  if (dtype == DType::kF32) {
+    std::memcpy(out, row, static_cast<size_t>(cols) * sizeof(float));
+    return;
+  }
+  if (dtype == DType::kF16 || dtype == DType::kBF16) {
+    for (int64_t i = 0; i < cols; ++i) {
+      const uint16_t bits = ReadU16(row + 2 * i);
+      out[i] = dtype == DType::kF16 ? HalfToFloat(bits) : Bf16ToFloat(bits);
+    }
+    return;
+  }
+  const int offset = OffsetOf(dtype);
+  const bool two_scales = dtype == DType::kQ6_K;
+  DecodedBlock block;
+  for (int64_t b = 0; b < cols / kBlock; ++b) {
+    DecodeBlock(dtype, row, static_cast<size_t>(b), &block);
+    for (int i = 0; i < kBlock; ++i) {
+      const float scale = block.scale[two_scales ? i / 16 : 0];
+      *out++ = static_cast<float>(block.u[i] - offset) * scale + block.min;
+    }
+  }
+}
+
+}  // namespace ccoe::compute::cpu

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "common/base/tensor_view.h"
+#include "common/compute/cpu/aligned_memory.h"
+#include "common/compute/cpu/kernels.h"
+#include "common/compute/cpu/thread_pool.h"
+#include "common/compute/device.h"
+
+namespace ccoe::compute::cpu {
+
+// A weight matrix as panels of 16 outputs, the last one padded with zero weights. Within a panel
+// the inputs ascend in blocks of 32.
+//
+//   quantised format, per block: 16 scales [, 16 second scales] [, 16 minima], then the weights as
+//   unsigned bytes in groups of 4 inputs: 16 outputs x 4 bytes. Eight-bit formats have groups 0..7
+//   in turn; four-bit formats have group g in the low and group g + 4 in the high nibbles of the
+//   same 64 bytes.
+//
+//   float format, per input: 16 weights; inputs are padded with zero weights to whole blocks.
+class PackedMatrix final : public Matrix {
+ public:
+  // How to hold a weight: as its file has it, or all of it dequantised to float32.
+  enum class Storage { kAsFile, kFloat32 };
+
+  // INVALID_ARGUMENT for shapes that are impossible or disagree with the data; RESOURCE_EXHAUSTED.
+  static absl::StatusOr<std::unique_ptr<PackedMatrix>> Pack(const base::TensorView& weight,
+                                                            Storage storage, ThreadPool& pool);
+
+  int rows() const override { return rows_; }
+  int cols() const override { return cols_; }
+  size_t bytes() const override { return memory_.bytes(); }
+
+  base::DType format() const { return format_; }
+  int panels() const { return panels_; }
+  int blocks() const { return blocks_; }
+  size_t panel_bytes() const { return panel_bytes_; }
+  const std::byte* data() const { return memory_.data(); }
+
+  // The float32 values of one row: what dequantising the file's row gives.
+  void ReadRow(int row, float* out) const;
+
+ private:
+  PackedMatrix() = default;
+
+  void PackPanel(const base::TensorView& weight, int panel);
+  void PackQuantizedPanel(const base::TensorView& weight, int panel);
+  void PackFloatPanel(const base::TensorView& weight, int panel);
+
+  base::DType format_ = base::DType::kF32;
+  int rows_ = 0;
+  int cols_ = 0;
+  int panels_ = 0;
+  int blocks_ = 0;
+  size_t panel_bytes_ = 0;
+  AlignedMemory memory_;
+};
+
+// The shape of a tensor view agrees with its data, and is not empty.
+absl::Status CheckView(const base::TensorView& view);
+
+}  // namespace ccoe::compute::cpu
