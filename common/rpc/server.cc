@@ -1,5 +1,6 @@
 #include "common/rpc/server.h"
 
+#include <grpcpp/channel.h>
 #include <grpcpp/ext/channelz_service_plugin.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -39,15 +40,17 @@ struct Bound {
 absl::StatusOr<Bound> Bind(const std::string& listen, int max_message_bytes,
                            const std::vector<grpc::Service*>& services) {
   const size_t colon = listen.rfind(':');
-  if (colon == std::string::npos || colon + 1 == listen.size()) {
+  if (!listen.empty() && (colon == std::string::npos || colon + 1 == listen.size())) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", listen, "' is no address: write host:port, or :port for all addresses"));
   }
   const std::string host = colon == 0 ? "[::]" : listen.substr(0, colon);
   Bound bound;
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(absl::StrCat(host, listen.substr(colon)),
-                           grpc::InsecureServerCredentials(), &bound.port);
+  if (!listen.empty()) {
+    builder.AddListeningPort(absl::StrCat(host, listen.substr(colon)),
+                             grpc::InsecureServerCredentials(), &bound.port);
+  }
   builder.SetMaxReceiveMessageSize(max_message_bytes);
   builder.SetMaxSendMessageSize(-1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
@@ -61,11 +64,13 @@ absl::StatusOr<Bound> Bind(const std::string& listen, int max_message_bytes,
                              kMinPingIntervalMs);
   for (grpc::Service* service : services) builder.RegisterService(service);
   bound.server = builder.BuildAndStart();
-  if (bound.server == nullptr || bound.port == 0) {
+  if (bound.server == nullptr || (bound.port == 0 && !listen.empty())) {
     return absl::UnavailableError(absl::StrCat("cannot listen at ", listen,
                                                ": is the port taken, the host another machine?"));
   }
-  bound.address = absl::StrCat(colon == 0 ? "localhost" : host, ":", bound.port);
+  if (!listen.empty()) {
+    bound.address = absl::StrCat(colon == 0 ? "localhost" : host, ":", bound.port);
+  }
   return bound;
 }
 
@@ -93,6 +98,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
 Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Server::~Server() { Shutdown(absl::ZeroDuration()); }
+
+std::shared_ptr<grpc::Channel> Server::InProcessChannel() {
+  return state_->main.server->InProcessChannel(grpc::ChannelArguments());
+}
 
 int Server::port() const { return state_->main.port; }
 int Server::health_port() const { return state_->health.port; }

@@ -9,13 +9,16 @@
 #include "absl/time/time.h"
 
 namespace grpc {
+class Channel;
 class Service;
 }  // namespace grpc
 
 namespace ccoe::rpc {
 
 struct ServerOptions {
-  std::string listen;         // "host:port"; ":port" is all addresses; port 0 takes a free one
+  // "host:port"; ":port" is all addresses; port 0 takes a free one; empty: no port, for
+  // InProcessChannel alone.
+  std::string listen;
   std::string health_listen;  // as listen; empty: no port of its own for health
   int max_message_bytes = 4 << 20;
   // Served until Shutdown; they outlive the server.
@@ -34,9 +37,12 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  int port() const;
+  // A way to the services that needs no port.
+  std::shared_ptr<grpc::Channel> InProcessChannel();
+
+  int port() const;         // 0: none
   int health_port() const;  // 0: none
-  // "host:port" with the port that was bound.
+  // "host:port" with the port that was bound; empty: none.
   const std::string& address() const;
   const std::string& health_address() const;
 
