@@ -152,29 +152,31 @@ void WriteLlama(std::string_view role, std::string_view before, std::string_view
   writer->Control("<|eot_id|>");
 }
 
-// Qwen3 keeps the thoughts of the last answer only, and gives it empty ones if it has none.
-void WriteQwen3Answer(std::string_view content, bool is_last, Writer* writer) {
+// What Qwen3's template does with an answer: thoughts show only after the last question, and there
+// the last message gets empty ones if it has none.
+enum class Thoughts { kDrop, kKeep, kAlways };
+
+void WriteQwen3Answer(std::string_view content, Thoughts keep, Writer* writer) {
   constexpr std::string_view kOpen = "<think>", kClose = "</think>";
   std::string_view thoughts, answer = content;
   if (const size_t close = content.find(kClose); close != std::string_view::npos) {
     thoughts = content.substr(0, close);
+    while (thoughts.ends_with('\n')) thoughts.remove_suffix(1);
     if (const size_t open = thoughts.rfind(kOpen); open != std::string_view::npos) {
       thoughts.remove_prefix(open + kOpen.size());
     }
     thoughts = TrimNewlines(thoughts);
-    while (thoughts.ends_with('\n')) thoughts.remove_suffix(1);
     answer = TrimNewlines(content.substr(content.rfind(kClose) + kClose.size()));
   }
-  if (!is_last) return WriteChatMl("assistant", answer, writer);
+  if (keep == Thoughts::kDrop || (keep == Thoughts::kKeep && thoughts.empty())) {
+    return WriteChatMl("assistant", answer, writer);
+  }
   writer->Control("<|im_start|>");
   writer->Text("assistant\n");
   writer->Control(kOpen);
-  writer->Text("\n");
-  writer->Text(thoughts);
-  writer->Text("\n");
+  writer->Text(Cat("\n", thoughts, "\n"));
   writer->Control(kClose);
-  writer->Text("\n\n");
-  writer->Text(TrimNewlines(answer));
+  writer->Text(Cat("\n\n", TrimNewlines(answer)));
   writer->Control("<|im_end|>");
   writer->Text("\n");
 }
@@ -200,12 +202,12 @@ void WriteBeginning(Kind kind, const Message& first, Writer* writer) {
   if (!has_system && !system.empty()) WriteChatMl("system", system, writer);
 }
 
-void WriteMessage(Kind kind, const Message& message, bool is_last_answer, Writer* writer) {
+void WriteMessage(Kind kind, const Message& message, Thoughts thoughts, Writer* writer) {
   if (IsLlama(kind)) {
     const bool dated = kind == Kind::kLlama31 && message.role == "system";
     WriteLlama(message.role, dated ? kLlama31Dates : "", message.content, writer);
   } else if (kind == Kind::kQwen3 && message.role == "assistant") {
-    WriteQwen3Answer(message.content, is_last_answer, writer);
+    WriteQwen3Answer(message.content, thoughts, writer);
   } else {
     WriteChatMl(message.role, message.content, writer);
   }
@@ -218,6 +220,19 @@ void WriteGenerationPrompt(Kind kind, Writer* writer) {
     writer->Control("<|im_start|>");
     writer->Text("assistant\n");
   }
+}
+
+// Whether a ChatML template writes a system message of its own: text right after the header, which
+// otherwise ends its Jinja string.
+bool HasDefaultSystem(std::string_view jinja) {
+  constexpr std::string_view kHeader = "<|im_start|>system";
+  for (size_t at = 0; (at = jinja.find(kHeader, at)) != std::string_view::npos;) {
+    at += kHeader.size();
+    std::string_view rest = jinja.substr(at);
+    if (!ConsumePrefix(&rest, "\\n")) ConsumePrefix(&rest, "\n");
+    if (!rest.starts_with('\'') && !rest.starts_with('"')) return true;
+  }
+  return false;
 }
 
 absl::Status UnknownTemplate() {
@@ -237,12 +252,13 @@ ChatTemplate ChatTemplate::Recognise(std::string_view jinja) {
     return ChatTemplate(has("Cutting Knowledge Date") ? Kind::kLlama31 : Kind::kLlama3);
   }
   if (!has("<|im_start|>") || !has("<|im_end|>")) return ChatTemplate();
-  if (has("enable_thinking")) return ChatTemplate(Kind::kQwen3);
+  if (has("enable_thinking is defined and enable_thinking is false")) {
+    return ChatTemplate(Kind::kQwen3);
+  }
   if (has(kSmolLm2System)) return ChatTemplate(Kind::kSmolLm2);
   if (has(kQwen25System)) return ChatTemplate(Kind::kQwen25);
   if (has(kQwen2System)) return ChatTemplate(Kind::kQwen2);
-  // A default system message of another text.
-  if (has("<|im_start|>system")) return ChatTemplate();
+  if (has("think") || HasDefaultSystem(jinja)) return ChatTemplate();
   return ChatTemplate(Kind::kChatMl);
 }
 
@@ -273,9 +289,15 @@ absl::StatusOr<std::vector<int32_t>> ChatTemplate::Render(const Tokenizer& token
   if (kind_ == Kind::kUnknown) return UnknownTemplate();
   Writer writer(tokenizer);
   WriteBeginning(kind_, messages[0], &writer);
+  size_t last_question = messages.size() - 1;
+  while (last_question > 0 && messages[last_question].role != "user") --last_question;
+  if (messages[last_question].role != "user") last_question = messages.size() - 1;
   for (size_t i = 0; i < messages.size(); ++i) {
-    const bool is_last_answer = i + 1 == messages.size() && i > 0;
-    WriteMessage(kind_, messages[i], is_last_answer, &writer);
+    Thoughts thoughts = Thoughts::kDrop;
+    if (i > last_question) {
+      thoughts = i + 1 == messages.size() ? Thoughts::kAlways : Thoughts::kKeep;
+    }
+    WriteMessage(kind_, messages[i], thoughts, &writer);
   }
   if (prompt == GenerationPrompt::kAdd) WriteGenerationPrompt(kind_, &writer);
   return writer.Finish(name());
@@ -288,7 +310,7 @@ absl::StatusOr<std::vector<int32_t>> ChatTemplate::ContinueTurn(
   Writer writer(tokenizer);
   if (end == AnswerEnd::kOpen) writer.Control(IsLlama(kind_) ? "<|eot_id|>" : "<|im_end|>");
   if (!IsLlama(kind_)) writer.Text("\n");
-  for (const Message& message : next) WriteMessage(kind_, message, false, &writer);
+  for (const Message& message : next) WriteMessage(kind_, message, Thoughts::kDrop, &writer);
   WriteGenerationPrompt(kind_, &writer);
   return writer.Finish(name());
 }

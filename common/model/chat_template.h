@@ -55,7 +55,8 @@ class ChatTemplate {
   // The tokens that follow an answer and open the next one: the end of the assistant's turn (unless
   // it is there already), the messages `next` (no system message), and the opening of the answer.
   // Appended to a sequence made by Render and an answer, it gives what a rendering of the whole
-  // conversation gives. Errors as of Render.
+  // conversation gives (but for Qwen3, whose template drops the thoughts of earlier answers).
+  // Errors as of Render.
   absl::StatusOr<std::vector<int32_t>> ContinueTurn(const Tokenizer& tokenizer, AnswerEnd end,
                                                     absl::Span<const Message> next) const;
 
