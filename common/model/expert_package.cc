@@ -66,8 +66,9 @@ absl::Status CheckFullTensors(const TensorTable& tensors, const ModelConfig& con
   for (const TensorShape& shape : shapes) CCOE_RETURN_IF_ERROR(CheckTensor(tensors, shape));
   if (tensors.size() == shapes.size()) return absl::OkStatus();
   for (const auto& [name, view] : tensors) {
-    const bool expected = std::any_of(shapes.begin(), shapes.end(),
-                                      [&](const TensorShape& shape) { return shape.name == name; });
+    const bool expected =
+        std::any_of(shapes.begin(), shapes.end(),
+                    [&name = name](const TensorShape& shape) { return shape.name == name; });
     if (!expected) {
       return absl::InvalidArgumentError(Cat("the tensor \"", name.substr(0, 200),
                                             "\" is not one of layers ", attach_depth, " to ",

@@ -23,7 +23,7 @@ struct BlockFormat {
   int scales = 1;            // per block of 32 inputs: 1, or 2 for halves of 16
 };
 
-consteval BlockFormat FormatOf(base::DType dtype) {
+constexpr BlockFormat FormatOf(base::DType dtype) {
   switch (dtype) {
     case base::DType::kF32:
     case base::DType::kF16:
@@ -49,16 +49,16 @@ consteval BlockFormat FormatOf(base::DType dtype) {
   return {};
 }
 
-consteval size_t ScaleBytesOf(base::DType dtype) {
+constexpr size_t ScaleBytesOf(base::DType dtype) {
   return kPanelRows * (FormatOf(dtype).wide_scales ? 4u : 2u);
 }
 // Bytes before the weights of a packed block: the scales of 16 outputs, then their minima.
-consteval size_t HeaderBytesOf(base::DType dtype) {
+constexpr size_t HeaderBytesOf(base::DType dtype) {
   const BlockFormat format = FormatOf(dtype);
   return ScaleBytesOf(dtype) * static_cast<size_t>(format.scales + (format.has_min ? 1 : 0));
 }
 // Bytes of a packed block: 16 outputs x 32 inputs of a quantised format.
-consteval size_t PackedBlockBytesOf(base::DType dtype) {
+constexpr size_t PackedBlockBytesOf(base::DType dtype) {
   return HeaderBytesOf(dtype) + 64u * static_cast<size_t>(FormatOf(dtype).bits);
 }
 

@@ -45,11 +45,19 @@ bool HasAmx() {
          RequestTiles();
 }
 
+// Clang's __builtin_cpu_supports has no name for it.
+bool HasF16c() {
+  uint32_t a;
+  uint32_t b;
+  uint32_t c;
+  uint32_t d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
 std::vector<CpuKernels> Detect() {
   std::vector<CpuKernels> sets = {CpuKernels::kScalar};
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
   if (!avx2) return sets;
   sets.push_back(CpuKernels::kAvx2);
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
