@@ -89,6 +89,7 @@ struct Metrics::State : prometheus::Collectable {
   std::array<Histogram*, 3> routes;
   Histogram* batch_size;
   std::array<Counter*, 2> hidden_bytes;
+  Histogram* hidden_send;
   std::array<Counter*, 4> cancellations;
   Counter* prompt_tokens;
   Counter* generated_tokens;
@@ -119,6 +120,9 @@ Metrics::State::State(const MetricsOptions& options) {
   hidden_bytes =
       Counters("ccoe_hidden_state_bytes_total",
                "Hidden states that crossed a link between processes.", "direction", kDirections);
+  hidden_send = SingleHistogram("ccoe_hidden_state_send_duration_seconds",
+                                "One way of hidden states or their results over a link.",
+                                Doubling(0.00002, 16));
   cancellations = Counters("ccoe_cancellations_total", "Requests ended before they were complete.",
                            "cause", kCauses);
   prompt_tokens =
@@ -223,6 +227,10 @@ void Metrics::ObserveRoute(RouteStageLabel stage, absl::Duration value) {
 
 void Metrics::AddHiddenStateBytes(Direction direction, size_t bytes) {
   state_->hidden_bytes[static_cast<size_t>(direction)]->Increment(static_cast<double>(bytes));
+}
+
+void Metrics::ObserveHiddenStateSend(absl::Duration value) {
+  state_->hidden_send->Observe(Seconds(value));
 }
 
 void Metrics::CountRequest(std::string_view domain, int grpc_code) {

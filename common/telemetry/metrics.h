@@ -60,6 +60,8 @@ class Metrics {
   void ObserveStep(StepPhase phase, absl::Duration value, int sessions);
   void ObserveRoute(RouteStageLabel stage, absl::Duration value);
   void AddHiddenStateBytes(Direction direction, size_t bytes);
+  // One way between two processes: half of a round trip without the expert's own time.
+  void ObserveHiddenStateSend(absl::Duration value);
   // `domain` is empty for a request that ended before it was routed; `grpc_code` is a status code's
   // number.
   void CountRequest(std::string_view domain, int grpc_code);

@@ -1,0 +1,116 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ccoe/internal/v1/config.pb.h"
+#include "common/base/status_macros.h"
+#include "common/rpc/config.h"
+
+namespace ccoe::rpc {
+
+// The flags of a program whose configuration is a protobuf message `Config` with the fields
+// `server` and `engine`: --config names a file, and every other flag sets a field over what the
+// file says. Outlives the parser's work.
+template <typename Config>
+class ConfigFlags {
+ public:
+  explicit ConfigFlags(CLI::App& app) : app_(app) {
+    app_.add_option("--config", file_,
+                    "Configuration as JSON (proto/ccoe/internal/v1/config.proto); flags override");
+    app_.add_flag("--check-config", check_, "Check the configuration and end");
+    app_.add_flag("--print-config", print_, "Print the configuration in effect as JSON and end");
+    AddServerFlags();
+    AddEngineFlags();
+  }
+
+  // A flag with a value; a std::vector takes many.
+  template <typename T>
+  void Add(const std::string& flag, void (*set)(Config&, const T&), const std::string& help) {
+    app_.add_option_function<T>(
+        flag,
+        [this, set](const T& value) {
+          overrides_.push_back([set, value](Config& config) { set(config, value); });
+        },
+        help);
+  }
+  // A flag without a value.
+  void AddSwitch(const std::string& flag, void (*set)(Config&), const std::string& help) {
+    app_.add_flag_callback(
+        flag, [this, set] { overrides_.push_back([set](Config& config) { set(config); }); }, help);
+  }
+
+  // After parsing: `defaults`, then the file's values, then the flags'; server and engine are
+  // completed.
+  absl::StatusOr<Config> Load(Config defaults) const {
+    Config config = std::move(defaults);
+    if (!file_.empty()) CCOE_RETURN_IF_ERROR(LoadConfigFile(file_, &config));
+    for (const auto& set : overrides_) set(config);
+    CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_server()));
+    CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_engine()));
+    return config;
+  }
+  bool check() const { return check_; }
+  bool print() const { return print_; }
+
+ private:
+  void AddServerFlags() {
+    Add<std::string>(
+        "--listen", [](Config& c, const std::string& v) { c.mutable_server()->set_listen(v); },
+        "Address to serve at, HOST:PORT; port 0 takes a free one");
+    Add<std::string>(
+        "--health-listen",
+        [](Config& c, const std::string& v) { c.mutable_server()->set_health_listen(v); },
+        "Address for grpc.health.v1 alone (default: none; the main port has it too)");
+    Add<std::string>(
+        "--metrics-listen",
+        [](Config& c, const std::string& v) { c.mutable_server()->set_metrics_listen(v); },
+        "Address of the Prometheus endpoint, /metrics (default: none)");
+    Add<std::string>(
+        "--log-level",
+        [](Config& c, const std::string& v) { c.mutable_server()->set_log_level(v); },
+        "debug, info (default), warning or error");
+    AddSwitch(
+        "--log-json", [](Config& c) { c.mutable_server()->set_log_json(true); },
+        "Log lines as JSON");
+  }
+
+  void AddEngineFlags() {
+    Add<std::string>(
+        "--model", [](Config& c, const std::string& v) { c.mutable_engine()->set_model(v); },
+        "GGUF file or Hugging Face folder");
+    Add<std::string>(
+        "--chat-template",
+        [](Config& c, const std::string& v) { c.mutable_engine()->set_chat_template(v); },
+        "Chat template instead of the model's own, by name");
+    Add<std::string>(
+        "--arithmetic",
+        [](Config& c, const std::string& v) { c.mutable_engine()->set_arithmetic(v); },
+        "fast (default) or exact; the same on both sides of a link");
+    Add<int>(
+        "--threads", [](Config& c, const int& v) { c.mutable_engine()->set_threads(v); },
+        "Compute threads (default 0: one per core)");
+    Add<int>(
+        "--kv-cache-mib", [](Config& c, const int& v) { c.mutable_engine()->set_kv_cache_mib(v); },
+        "Memory for keys and values, in MiB (default 1024)");
+    Add<int>(
+        "--max-sessions", [](Config& c, const int& v) { c.mutable_engine()->set_max_sessions(v); },
+        "Sessions that run at a time (default 256)");
+    Add<int>(
+        "--max-context", [](Config& c, const int& v) { c.mutable_engine()->set_max_context(v); },
+        "Positions of a session (default 0: the model's context)");
+  }
+
+  CLI::App& app_;
+  std::string file_;
+  bool check_ = false;
+  bool print_ = false;
+  std::vector<std::function<void(Config&)>> overrides_;
+};
+
+}  // namespace ccoe::rpc

@@ -1,0 +1,175 @@
+#include "common/rpc/engine_node.h"
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ccoe/internal/v1/config.pb.h"
+#include "common/base/error.h"
+#include "common/base/status_macros.h"
+#include "common/telemetry/log.h"
+
+namespace ccoe::rpc {
+namespace {
+
+using internal::v1::EngineConfig;
+using internal::v1::ServerConfig;
+
+absl::StatusOr<compute::Arithmetic> ArithmeticOf(const EngineConfig& config) {
+  if (config.arithmetic() == "fast") return compute::Arithmetic::kI8B32;
+  return compute::ParseArithmetic(config.arithmetic());
+}
+
+telemetry::StepPhase PhaseOf(runtime::Phase phase) {
+  switch (phase) {
+    case runtime::Phase::kPrefill:
+      return telemetry::StepPhase::kPrefill;
+    case runtime::Phase::kDecode:
+      return telemetry::StepPhase::kDecode;
+    case runtime::Phase::kMixed:
+      break;
+  }
+  return telemetry::StepPhase::kMixed;
+}
+
+std::string ReadManifest(const model::ExpertPackage& package) {
+  std::ifstream file(absl::StrCat(package.folder(), "/expert.json"), std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+telemetry::GaugeValues GaugesOf(const runtime::Engine& engine) {
+  const runtime::EngineStats stats = engine.Stats();
+  telemetry::GaugeValues values;
+  values.kv_blocks_used = stats.kv_pages_used;
+  values.kv_blocks_free = stats.kv_pages_total - stats.kv_pages_used;
+  values.sessions_running = stats.sessions_running;
+  values.sessions_waiting = stats.sessions_waiting;
+  return values;
+}
+
+}  // namespace
+
+void NodeObserver::OnStep(const runtime::StepReport& report) {
+  metrics_.ObserveStep(PhaseOf(report.phase), report.duration, report.sessions);
+}
+
+void NodeObserver::OnHiddenStatesSent(size_t bytes) {
+  metrics_.AddHiddenStateBytes(telemetry::Direction::kSent, bytes);
+}
+
+void NodeObserver::OnHiddenStatesReceived(size_t bytes) {
+  metrics_.AddHiddenStateBytes(telemetry::Direction::kReceived, bytes);
+}
+
+void NodeObserver::OnRoundTrip(absl::Duration on_the_way) {
+  metrics_.ObserveHiddenStateSend(on_the_way / 2);
+}
+
+void NodeObserver::OnLinkChanged(const std::string& address, const absl::Status& state) {
+  if (state.ok()) {
+    telemetry::LogInfo("link_up", {{"expert", address}});
+  } else {
+    telemetry::LogWarning("link_down", {{"expert", address},
+                                        {"code", absl::StatusCodeToString(state.code())},
+                                        {"reason", base::EntryOf(base::ReasonOf(state)).name},
+                                        {"message", std::string(state.message())}});
+  }
+  if (link_listener_) link_listener_();
+}
+
+std::vector<internal::v1::ExpertDescription> EngineNode::DescribeExperts() const {
+  std::vector<internal::v1::ExpertDescription> descriptions;
+  for (const runtime::ExpertInfo& info : engine->Experts()) {
+    std::string manifest;
+    bool local = info.package_digest.empty();
+    for (const auto& package : packages) {
+      if (package->digest() != info.package_digest) continue;
+      manifest = ReadManifest(*package);
+      local = true;
+    }
+    if (local) descriptions.push_back(DescribeExpert(info, manifest));
+  }
+  return descriptions;
+}
+
+absl::StatusOr<std::shared_ptr<const model::Model>> LoadModel(const EngineConfig& config) {
+  model::LoadOptions options;
+  options.chat_template = config.chat_template();
+  return model::Model::Load(config.model(), options);
+}
+
+absl::StatusOr<EngineNode> StartEngineNode(const EngineConfig& config, EngineNodeOptions options) {
+  EngineNode node;
+  node.model = std::move(options.model);
+  node.packages = std::move(options.packages);
+  for (const auto& package : node.packages) {
+    CCOE_RETURN_IF_ERROR(package->CheckAgainst(*node.model));
+  }
+  compute::CpuOptions cpu;
+  CCOE_ASSIGN_OR_RETURN(cpu.arithmetic, ArithmeticOf(config));
+  cpu.threads = config.threads();
+  node.arithmetic = std::string(compute::ArithmeticName(cpu.arithmetic));
+  node.metrics = std::make_unique<telemetry::Metrics>(
+      telemetry::MetricsOptions{options.service, options.version, node.arithmetic});
+  node.observer = std::make_unique<NodeObserver>(*node.metrics);
+
+  const model::ModelConfig& shape = node.model->config();
+  runtime::EngineOptions engine;
+  engine.model = node.model;
+  CCOE_ASSIGN_OR_RETURN(engine.device, compute::NewCpuDevice(cpu));
+  engine.layer_begin = options.layers.begin;
+  engine.layer_end = options.layers.end == 0 ? shape.layers : options.layers.end;
+  engine.serve_general = options.serve_general;
+  engine.kv_budget_bytes = static_cast<size_t>(config.kv_cache_mib()) << 20;
+  engine.max_sessions = config.max_sessions();
+  engine.max_waiting = config.max_waiting();
+  engine.max_step_rows = config.max_step_rows();
+  engine.max_context = config.max_context();
+  engine.observer = node.observer.get();
+
+  node.identity.base_digest = node.model->digest();
+  node.identity.arithmetic = node.arithmetic;
+  node.identity.layers = shape.layers;
+  node.identity.hidden = shape.hidden;
+  node.identity.vocab = shape.vocab;
+  node.identity.layer_begin = engine.layer_begin;
+  node.identity.layer_end = engine.layer_end;
+  node.identity.max_context =
+      engine.max_context > 0 ? std::min(engine.max_context, shape.context) : shape.context;
+  node.identity.node = options.service;
+
+  CCOE_ASSIGN_OR_RETURN(node.engine, runtime::Engine::Create(std::move(engine)));
+  for (const auto& package : node.packages) CCOE_RETURN_IF_ERROR(node.engine->AddExpert(package));
+  node.model->ReleasePages();
+  node.metrics->SetGaugeSource([engine = node.engine.get()] { return GaugesOf(*engine); });
+  return node;
+}
+
+std::string NodePorts::ReadyLine() const {
+  std::string line = absl::StrCat("listening listen=", server->address());
+  if (!server->health_address().empty()) {
+    absl::StrAppend(&line, " health=", server->health_address());
+  }
+  if (!metrics_address.empty()) absl::StrAppend(&line, " metrics=", metrics_address);
+  return line + "\n";
+}
+
+absl::StatusOr<NodePorts> OpenPorts(const ServerConfig& config, const telemetry::Metrics& metrics,
+                                    std::vector<grpc::Service*> services) {
+  NodePorts ports;
+  CCOE_ASSIGN_OR_RETURN(ports.server,
+                        Server::Start({config.listen(), config.health_listen(),
+                                       config.max_message_bytes(), std::move(services)}));
+  if (const std::string& listen = config.metrics_listen(); !listen.empty()) {
+    CCOE_ASSIGN_OR_RETURN(ports.metrics, telemetry::MetricsServer::Start(listen, metrics));
+    ports.metrics_address =
+        absl::StrCat(listen.substr(0, listen.rfind(':') + 1), ports.metrics->port());
+  }
+  return ports;
+}
+
+}  // namespace ccoe::rpc
