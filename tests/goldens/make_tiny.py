@@ -32,6 +32,8 @@ from ccoe_training.tokenizer import pre_tokenizer  # noqa: E402
 VOCABULARY = 320
 INPUT_TOKENS = 40
 ATTACH_DEPTH = 2
+BASE_DIGEST = "sha256:6e58c2272c0fe52a26bd11b05e84d46177c22b9398c5233098e1f26985897eee"
+"""Of tiny/llama, as `ccoe model inspect` shows it: to be written anew when that folder changes."""
 
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
@@ -237,7 +239,7 @@ def write_expert(folder: Path, name: str, kind: str, weights: str) -> None:
             "description": f"A randomly initialised {kind} expert for tests.",
             "kind": kind,
             "attach_depth": ATTACH_DEPTH,
-            "base": {"name": "tiny-llama", "digest": None},
+            "base": {"name": "tiny-llama", "digest": BASE_DIGEST},
             "weights": weights,
             "gate": {
                 "rules": {
