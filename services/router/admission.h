@@ -1,0 +1,50 @@
+#pragma once
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/base/mutex.h"
+
+namespace ccoe::router {
+
+// Bounds the requests that run or wait at a time, and knows when the last one is gone. Thread-safe.
+class Admission {
+ public:
+  // A place; gives itself back when destroyed. Outlived by the Admission.
+  class Ticket {
+   public:
+    explicit Ticket(Admission* owner) : owner_(owner) {}
+    ~Ticket() { owner_->Leave(); }
+    Ticket(const Ticket&) = delete;
+    Ticket& operator=(const Ticket&) = delete;
+
+   private:
+    Admission* const owner_;
+  };
+
+  // `capacity` places; RESOURCE_EXHAUSTED asks clients to come back after `retry_after`.
+  Admission(int capacity, absl::Duration retry_after)
+      : capacity_(capacity), retry_after_(retry_after) {}
+
+  // RESOURCE_EXHAUSTED (QUEUE_FULL) without a free place; UNAVAILABLE (DRAINING) after
+  // StartDraining.
+  absl::StatusOr<std::unique_ptr<Ticket>> Enter();
+  int active() const;
+
+  void StartDraining();
+  // Waits until nobody has a ticket; false when `timeout` passed before.
+  bool WaitUntilIdle(absl::Duration timeout);
+
+ private:
+  void Leave();
+
+  const int capacity_;
+  const absl::Duration retry_after_;
+  mutable base::Mutex mutex_;
+  base::CondVar idle_;
+  int active_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace ccoe::router

@@ -1,0 +1,143 @@
+#include "services/router/catalog_service.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "ccoe/v1/catalog_service.grpc.pb.h"
+#include "common/base/error.h"
+#include "common/base/status_macros.h"
+#include "common/rpc/proto_time.h"
+#include "common/rpc/status.h"
+#include "services/router/call_info.h"
+#include "services/router/catalog.h"
+#include "services/router/validation.h"
+
+namespace ccoe::router {
+namespace {
+
+v1::Expert ToProto(const CatalogEntry& entry) {
+  v1::Expert proto;
+  proto.set_name(entry.info.key.name);
+  proto.set_version(entry.info.key.version);
+  proto.set_domain(entry.info.domain);
+  proto.set_description(entry.info.description);
+  proto.set_attach_depth(entry.info.attach_depth);
+  proto.set_digest(entry.info.package_digest);
+  proto.set_state(entry.info.healthy ? v1::EXPERT_STATE_READY : v1::EXPERT_STATE_UNAVAILABLE);
+  if (entry.manifest != nullptr) {
+    proto.set_license(entry.manifest->licence);
+    proto.set_scores_json(entry.manifest->scores_json);
+  }
+  return proto;
+}
+
+class CatalogService final : public v1::CatalogService::CallbackService {
+ public:
+  CatalogService(RouterCore* core, std::string version)
+      : core_(*core), version_(std::move(version)), started_at_(absl::Now()) {}
+
+  grpc::ServerUnaryReactor* ListExperts(grpc::CallbackServerContext* context,
+                                        const v1::ListExpertsRequest* request,
+                                        v1::ListExpertsResponse* response) override {
+    return Answer("ListExperts", context, *request, [&] { return List(*request, response); });
+  }
+
+  grpc::ServerUnaryReactor* GetExpert(grpc::CallbackServerContext* context,
+                                      const v1::GetExpertRequest* request,
+                                      v1::GetExpertResponse* response) override {
+    return Answer("GetExpert", context, *request, [&]() -> absl::Status {
+      if (request->name().empty()) {
+        return base::MakeError(base::Reason::kInvalidRequest, "name is empty",
+                               {.metadata = {{"field", "name"}}, .retry_after = {}});
+      }
+      CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
+      CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry,
+                            FindExpert(*catalog, {request->name(), request->version()}));
+      *response->mutable_expert() = ToProto(*entry);
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
+                                     const v1::GetModelRequest* request,
+                                     v1::GetModelResponse* response) override {
+    return Answer("GetModel", context, *request, [&]() -> absl::Status {
+      CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
+      const ModelDescription& model = catalog->model;
+      v1::ModelInfo& proto = *response->mutable_model();
+      proto.set_name(model.name);
+      proto.set_digest(model.digest);
+      proto.set_family(model.family);
+      proto.set_layers(model.layers);
+      proto.set_hidden_size(model.hidden);
+      proto.set_vocab_size(model.vocab);
+      proto.set_context_tokens(model.context_tokens);
+      proto.set_arithmetic(model.arithmetic);
+      proto.set_chat_template(model.chat_template);
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
+                                          const v1::GetServerInfoRequest* request,
+                                          v1::GetServerInfoResponse* response) override {
+    return Answer("GetServerInfo", context, *request, [&] {
+      const Limits& limits = core_.limits();
+      response->set_version(version_);
+      response->mutable_started_at()->set_seconds(absl::ToUnixSeconds(started_at_));
+      response->set_max_message_bytes(limits.max_message_bytes);
+      response->set_max_prompt_tokens(core_.MaxPromptTokens());
+      response->set_max_output_tokens(limits.max_output_tokens);
+      *response->mutable_max_queue_time() = rpc::ToProto(limits.max_queue_time);
+      *response->mutable_max_request_time() = rpc::ToProto(limits.max_request_time);
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  absl::Status List(const v1::ListExpertsRequest& request, v1::ListExpertsResponse* response) {
+    CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
+    std::vector<const CatalogEntry*> entries;
+    for (const CatalogEntry& entry : catalog->experts) {
+      if (request.domain().empty() || entry.info.domain == request.domain()) {
+        entries.push_back(&entry);
+      }
+    }
+    std::sort(entries.begin(), entries.end(), [](const CatalogEntry* a, const CatalogEntry* b) {
+      const auto order =
+          std::tie(a->info.domain, a->info.key.name) <=> std::tie(b->info.domain, b->info.key.name);
+      if (order != 0) return order < 0;
+      return CompareVersions(a->info.key.version, b->info.key.version) < 0;
+    });
+    for (const CatalogEntry* entry : entries) *response->add_experts() = ToProto(*entry);
+    return absl::OkStatus();
+  }
+
+  // Checks the request and answers it at once with the status of `body`.
+  template <typename Body>
+  grpc::ServerUnaryReactor* Answer(const char* method, grpc::CallbackServerContext* context,
+                                   const google::protobuf::Message& request, Body body) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    ReadCallInfo(method, *context);
+    absl::Status status = CheckNoUnknownFields(request);
+    if (status.ok()) status = body();
+    if (!status.ok()) rpc::AddErrorTrailers(status, *context);
+    reactor->Finish(rpc::ToGrpcStatus(status));
+    return reactor;
+  }
+
+  RouterCore& core_;
+  const std::string version_;
+  const absl::Time started_at_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> NewCatalogService(RouterCore* core, std::string version) {
+  return std::make_unique<CatalogService>(core, std::move(version));
+}
+
+}  // namespace ccoe::router

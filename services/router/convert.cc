@@ -1,0 +1,95 @@
+#include "services/router/convert.h"
+
+#include "common/rpc/proto_time.h"
+
+namespace ccoe::router {
+namespace {
+
+v1::RouteStage StageProto(RouteStage stage) {
+  switch (stage) {
+    case RouteStage::kExplicit:
+      return v1::ROUTE_STAGE_EXPLICIT;
+    case RouteStage::kRules:
+      return v1::ROUTE_STAGE_RULES;
+    case RouteStage::kFallback:
+      return v1::ROUTE_STAGE_FALLBACK;
+  }
+  return v1::ROUTE_STAGE_UNSPECIFIED;
+}
+
+v1::FinishReason ReasonProto(runtime::FinishReason reason) {
+  switch (reason) {
+    case runtime::FinishReason::kStop:
+      return v1::FINISH_REASON_STOP;
+    case runtime::FinishReason::kLength:
+      return v1::FINISH_REASON_LENGTH;
+    case runtime::FinishReason::kStopSequence:
+      return v1::FINISH_REASON_STOP_SEQUENCE;
+    case runtime::FinishReason::kScored:
+      break;  // Score's answer has no reason
+  }
+  return v1::FINISH_REASON_UNSPECIFIED;
+}
+
+}  // namespace
+
+v1::RouteDecision ToProto(const RouteDecision& decision) {
+  v1::RouteDecision proto;
+  proto.set_domain(decision.domain);
+  proto.set_expert(decision.expert.name);
+  proto.set_version(decision.expert.version);
+  proto.set_stage(StageProto(decision.stage));
+  proto.set_confidence(decision.confidence);
+  proto.set_runner_up(decision.runner_up);
+  return proto;
+}
+
+v1::Usage ToProto(const runtime::Usage& usage) {
+  v1::Usage proto;
+  proto.set_prompt_tokens(usage.prompt_tokens);
+  proto.set_cached_tokens(usage.cached_tokens);
+  proto.set_completion_tokens(usage.completion_tokens);
+  return proto;
+}
+
+v1::Started StartedProto(const CallInfo& info, const Resolved& resolved, uint64_t seed) {
+  v1::Started proto;
+  proto.set_request_id(info.request_id);
+  *proto.mutable_route() = ToProto(resolved.decision);
+  proto.set_model_digest(resolved.catalog->model.digest);
+  proto.set_seed(seed);
+  return proto;
+}
+
+v1::Finished FinishedProto(const runtime::Finished& finished, absl::Duration route,
+                           absl::Duration total) {
+  v1::Finished proto;
+  proto.set_reason(ReasonProto(finished.reason));
+  proto.set_matched_stop(finished.matched_stop);
+  *proto.mutable_usage() = ToProto(finished.usage);
+  v1::Timings& timings = *proto.mutable_timings();
+  *timings.mutable_route() = rpc::ToProto(route);
+  *timings.mutable_queue() = rpc::ToProto(finished.timings.queue);
+  *timings.mutable_prefill() = rpc::ToProto(finished.timings.prefill);
+  *timings.mutable_decode() = rpc::ToProto(finished.timings.decode);
+  *timings.mutable_total() = rpc::ToProto(total);
+  return proto;
+}
+
+v1::TokenLogprob ToProto(const runtime::TokenLogprob& token, const Backbone& backbone) {
+  v1::TokenLogprob proto;
+  proto.set_id(token.id);
+  proto.set_token(backbone.TokenBytes(token.id));
+  proto.set_logprob(token.logprob);
+  return proto;
+}
+
+v1::TokenLogprob ToProto(const runtime::GeneratedToken& token, const Backbone& backbone) {
+  v1::TokenLogprob proto = ToProto(runtime::TokenLogprob{token.id, token.logprob}, backbone);
+  for (const runtime::TokenLogprob& top : token.top) {
+    *proto.add_top() = ToProto(top, backbone);
+  }
+  return proto;
+}
+
+}  // namespace ccoe::router

@@ -1,0 +1,20 @@
+#pragma once
+
+#include "ccoe/v1/generation_service.pb.h"
+#include "ccoe/v1/types.pb.h"
+#include "common/runtime/session.h"
+#include "services/router/session_call.h"
+
+namespace ccoe::router {
+
+v1::RouteDecision ToProto(const RouteDecision& decision);
+v1::Usage ToProto(const runtime::Usage& usage);
+v1::Started StartedProto(const CallInfo& info, const Resolved& resolved, uint64_t seed);
+v1::Finished FinishedProto(const runtime::Finished& finished, absl::Duration route,
+                           absl::Duration total);
+
+// The token's bytes come from the backbone.
+v1::TokenLogprob ToProto(const runtime::GeneratedToken& token, const Backbone& backbone);
+v1::TokenLogprob ToProto(const runtime::TokenLogprob& token, const Backbone& backbone);
+
+}  // namespace ccoe::router

@@ -1,0 +1,165 @@
+#include "services/router/gate.h"
+
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "services/router/catalog.h"
+
+namespace ccoe::router {
+namespace {
+
+// Letters of other alphabets count as parts of words.
+bool IsWordByte(char c) {
+  const auto byte = static_cast<unsigned char>(c);
+  return absl::ascii_isalnum(byte) || c == '_' || byte >= 0x80;
+}
+
+size_t WordEnd(std::string_view text, size_t begin) {
+  size_t end = begin;
+  while (end < text.size() && IsWordByte(text[end])) ++end;
+  return end;
+}
+
+std::string Lower(std::string_view text) {
+  std::string lower(text);
+  for (char& c : lower) c = absl::ascii_tolower(static_cast<unsigned char>(c));
+  return lower;
+}
+
+struct Keyword {
+  std::string text;  // lower case, not empty
+  double weight = 0;
+  size_t domain = 0;
+};
+
+struct Domain {
+  std::string name;
+  double threshold = 1;
+  std::vector<model::GatePattern> patterns;
+};
+
+class RulesGate final : public Gate {
+ public:
+  explicit RulesGate(const Catalog& catalog) {
+    std::map<std::string, const CatalogEntry*> newest;
+    for (const CatalogEntry& entry : catalog.experts) {
+      if (entry.manifest == nullptr || entry.info.domain == runtime::kGeneralExpert) continue;
+      const CatalogEntry*& best = newest[entry.info.domain];
+      if (best == nullptr || IsBetter(entry, *best)) best = &entry;
+    }
+    for (const auto& [name, entry] : newest) Add(name, entry->manifest->rules);
+  }
+
+  RouteDecision Decide(std::string_view text) const override {
+    std::vector<double> scores(domains_.size(), 0.0);
+    if (text.size() <= kMaxGateBytes) {
+      Score(std::string(text), &scores);
+    } else {
+      // One text, so that nothing counts twice; the break keeps words and patterns apart.
+      std::string ends(text.substr(0, kMaxGateBytes / 2));
+      ends += '\n';
+      ends += text.substr(text.size() - kMaxGateBytes / 2);
+      Score(ends, &scores);
+    }
+    return Choose(scores);
+  }
+
+ private:
+  void Add(const std::string& name, const model::GateRules& rules) {
+    const size_t index = domains_.size();
+    domains_.push_back({name, rules.threshold, rules.patterns});
+    for (const model::GateKeyword& keyword : rules.keywords) {
+      Keyword entry{Lower(keyword.text), keyword.weight, index};
+      if (entry.text.empty()) continue;
+      const std::string first = entry.text.substr(0, WordEnd(entry.text, 0));
+      if (first.empty()) {
+        signs_.push_back(keywords_.size());
+      } else {
+        by_first_word_[first].push_back(keywords_.size());
+      }
+      keywords_.push_back(std::move(entry));
+    }
+  }
+
+  // Whether keyword stands at `at`, where a word or a sign begins, and ends where a word ends.
+  static bool StandsAt(std::string_view text, size_t at, const std::string& keyword) {
+    if (text.substr(at, keyword.size()) != keyword) return false;
+    const size_t end = at + keyword.size();
+    return end == text.size() || !IsWordByte(keyword.back()) || !IsWordByte(text[end]);
+  }
+
+  void Score(const std::string& text, std::vector<double>* scores) const {
+    const std::string lower = Lower(text);
+    std::vector<char> found(keywords_.size(), 0);
+    for (size_t at = 0; at < lower.size();) {
+      const size_t end = WordEnd(lower, at);
+      if (end == at) {
+        ++at;
+        continue;
+      }
+      const auto it = by_first_word_.find(lower.substr(at, end - at));
+      if (it != by_first_word_.end()) {
+        for (size_t i : it->second) found[i] |= StandsAt(lower, at, keywords_[i].text);
+      }
+      at = end;
+    }
+    for (size_t i : signs_) {
+      const std::string& sign = keywords_[i].text;
+      for (size_t at = lower.find(sign); at != std::string::npos && !found[i];
+           at = lower.find(sign, at + 1)) {
+        found[i] = StandsAt(lower, at, sign);
+      }
+    }
+    for (size_t i = 0; i < keywords_.size(); ++i) {
+      if (found[i]) (*scores)[keywords_[i].domain] += keywords_[i].weight;
+    }
+    for (size_t d = 0; d < domains_.size(); ++d) {
+      for (const model::GatePattern& pattern : domains_[d].patterns) {
+        if (pattern.compiled->Contains(text)) (*scores)[d] += pattern.weight;
+      }
+    }
+  }
+
+  RouteDecision Choose(const std::vector<double>& scores) const {
+    RouteDecision decision;
+    for (size_t d = 0; d < domains_.size(); ++d) {
+      decision.scores.push_back(
+          {domains_[d].name, std::max(0.0, scores[d]), domains_[d].threshold});
+    }
+    const auto ratio = [](const DomainScore& s) { return s.score / std::max(s.threshold, 1e-9); };
+    std::stable_sort(decision.scores.begin(), decision.scores.end(),
+                     [&](const auto& a, const auto& b) { return ratio(a) > ratio(b); });
+    const double first = decision.scores.empty() ? 0 : ratio(decision.scores[0]);
+    const double second = decision.scores.size() < 2 ? 0 : ratio(decision.scores[1]);
+    if (first >= 1) {
+      const double rival = std::max(1.0, second);
+      decision.stage = RouteStage::kRules;
+      decision.domain = decision.scores[0].domain;
+      decision.runner_up =
+          second >= 1 ? decision.scores[1].domain : std::string(runtime::kGeneralExpert);
+      decision.confidence = first / (first + rival);
+    } else {
+      decision.stage = RouteStage::kFallback;
+      decision.domain = runtime::kGeneralExpert;
+      if (first > 0) decision.runner_up = decision.scores[0].domain;
+      decision.confidence = 1 / (1 + first);
+    }
+    return decision;
+  }
+
+  std::vector<Domain> domains_;  // by name
+  std::vector<Keyword> keywords_;
+  std::unordered_map<std::string, std::vector<size_t>> by_first_word_;  // indices of keywords_
+  std::vector<size_t> signs_;  // those that do not begin with a word
+};
+
+}  // namespace
+
+std::unique_ptr<Gate> MakeRulesGate(const Catalog& catalog) {
+  return std::make_unique<RulesGate>(catalog);
+}
+
+}  // namespace ccoe::router

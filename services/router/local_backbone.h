@@ -1,0 +1,58 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/compute/device.h"
+#include "common/model/expert_package.h"
+#include "common/model/model.h"
+#include "common/runtime/engine.h"
+#include "services/router/backbone.h"
+
+namespace ccoe::router {
+
+struct LocalBackboneOptions {
+  std::shared_ptr<const model::Model> model;
+  std::vector<std::shared_ptr<const model::ExpertPackage>> experts;  // beside `general`
+  compute::CpuOptions cpu;
+  size_t kv_budget_bytes = size_t{1} << 30;
+  int max_sessions = 256;
+  int max_waiting = 256;
+  int max_step_rows = 256;
+  int max_context = 0;                          // 0: the model's
+  runtime::EngineObserver* observer = nullptr;  // may be null; outlives the backbone
+};
+
+// A backbone in this process: one engine with every layer and every expert.
+class LocalBackbone final : public Backbone {
+ public:
+  // Packs all weights: takes seconds. FAILED_PRECONDITION when a package does not belong to the
+  // model; other errors as of runtime::Engine and compute::NewCpuDevice.
+  static absl::StatusOr<std::unique_ptr<LocalBackbone>> Create(LocalBackboneOptions options);
+  ~LocalBackbone() override;
+
+  std::shared_ptr<const Catalog> GetCatalog() const override { return catalog_; }
+  absl::Status Health() const override { return absl::OkStatus(); }
+  runtime::EngineStats Stats() const override { return engine_->Stats(); }
+  std::string TokenBytes(int32_t id) const override;
+  void Tokenize(runtime::PromptInput input, absl::Time deadline,
+                std::function<void(absl::StatusOr<std::vector<TokenPiece>>)> done) override;
+  absl::StatusOr<runtime::SessionId> Open(SessionRequest request,
+                                          runtime::SessionListener* listener) override;
+  void Cancel(runtime::SessionId session, absl::Status why) override;
+  void Pause(runtime::SessionId session) override;
+  void Resume(runtime::SessionId session) override;
+
+ private:
+  LocalBackbone(std::shared_ptr<const model::Model> model, std::unique_ptr<runtime::Engine> engine,
+                std::shared_ptr<const Catalog> catalog);
+
+  const std::shared_ptr<const model::Model> model_;
+  const std::unique_ptr<runtime::Engine> engine_;
+  const std::shared_ptr<const Catalog> catalog_;
+};
+
+}  // namespace ccoe::router

@@ -1,0 +1,64 @@
+#include "services/router/router.h"
+
+#include <grpcpp/impl/service_type.h>
+
+#include "ccoe/internal/v1/config.pb.h"
+#include "common/rpc/proto_time.h"
+#include "services/router/catalog_service.h"
+#include "services/router/generation_service.h"
+#include "services/router/router_core.h"
+
+namespace ccoe::router {
+
+Limits LimitsFromConfig(const internal::v1::LimitsConfig& limits,
+                        const internal::v1::ServerConfig& server) {
+  Limits result;
+  result.max_queue_time = rpc::FromProto(limits.max_queue_time());
+  result.max_request_time = rpc::FromProto(limits.max_request_time());
+  result.max_prompt_tokens = limits.max_prompt_tokens();
+  result.max_output_tokens = limits.max_output_tokens();
+  result.max_message_bytes = server.max_message_bytes();
+  result.max_active_requests = limits.max_active_requests();
+  result.max_buffered_events = limits.max_buffered_events();
+  result.slow_reader_timeout = rpc::FromProto(limits.slow_reader_timeout());
+  return result;
+}
+
+struct Router::State {
+  explicit State(const RouterOptions& options)
+      : core(options.backbone, options.metrics, options.limits),
+        generation(NewGenerationService(&core)),
+        catalog(NewCatalogService(&core, options.version)) {}
+
+  RouterCore core;
+  std::unique_ptr<grpc::Service> generation;
+  std::unique_ptr<grpc::Service> catalog;
+};
+
+Router::Router(const RouterOptions& options) : state_(std::make_unique<State>(options)) {
+  RouterCore& core = state_->core;
+  core.metrics().SetGaugeSource([&core] {
+    const runtime::EngineStats stats = core.backbone().Stats();
+    telemetry::GaugeValues values;
+    values.kv_blocks_used = stats.kv_pages_used;
+    values.kv_blocks_free = stats.kv_pages_total - stats.kv_pages_used;
+    values.sessions_running = stats.sessions_running;
+    values.sessions_waiting = stats.sessions_waiting;
+    values.queue_requests = stats.sessions_waiting;
+    values.active_requests = core.admission().active();
+    return values;
+  });
+}
+
+Router::~Router() { state_->core.metrics().SetGaugeSource(nullptr); }
+
+std::vector<grpc::Service*> Router::services() {
+  return {state_->generation.get(), state_->catalog.get()};
+}
+
+bool Router::Drain(absl::Duration timeout) {
+  state_->core.admission().StartDraining();
+  return state_->core.admission().WaitUntilIdle(timeout);
+}
+
+}  // namespace ccoe::router

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/telemetry/metrics.h"
+#include "services/router/backbone.h"
+#include "services/router/validation.h"
+
+namespace grpc {
+class Service;
+}  // namespace grpc
+
+namespace ccoe::internal::v1 {
+class LimitsConfig;
+class ServerConfig;
+}  // namespace ccoe::internal::v1
+
+namespace ccoe::router {
+
+struct RouterOptions {
+  Backbone* backbone = nullptr;           // outlives the router
+  telemetry::Metrics* metrics = nullptr;  // outlives the router
+  Limits limits;
+  std::string version;  // for GetServerInfo
+};
+
+// From completed configurations.
+Limits LimitsFromConfig(const internal::v1::LimitsConfig& limits,
+                        const internal::v1::ServerConfig& server);
+
+// The public services over a backbone. Feeds the metrics' gauges from the backbone's state while it
+// lives. Thread-safe; outlives the server that serves its services.
+class Router {
+ public:
+  explicit Router(const RouterOptions& options);
+  ~Router();
+  Router(const Router&) = delete;
+  Router& operator=(const Router&) = delete;
+
+  // GenerationService and CatalogService; owned by the router.
+  std::vector<grpc::Service*> services();
+
+  // Refuses new requests with UNAVAILABLE (DRAINING) and waits for those that run; false when
+  // `timeout` passed before the last one ended.
+  bool Drain(absl::Duration timeout);
+
+ private:
+  struct State;
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace ccoe::router

@@ -1,0 +1,138 @@
+#include "services/router/router_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/base/error.h"
+#include "common/base/status_macros.h"
+#include "services/router/catalog.h"
+
+namespace ccoe::router {
+namespace {
+
+// What clients are told to wait after QUEUE_FULL: about the time of a short answer.
+constexpr absl::Duration kRetryAfter = absl::Seconds(1);
+
+telemetry::RouteStageLabel LabelOf(RouteStage stage) {
+  switch (stage) {
+    case RouteStage::kExplicit:
+      return telemetry::RouteStageLabel::kExplicit;
+    case RouteStage::kRules:
+      return telemetry::RouteStageLabel::kRules;
+    case RouteStage::kFallback:
+      return telemetry::RouteStageLabel::kFallback;
+  }
+  return telemetry::RouteStageLabel::kFallback;
+}
+
+RouteDecision Explicit(const CatalogEntry& entry) {
+  RouteDecision decision;
+  decision.domain = entry.info.domain;
+  decision.expert = entry.info.key;
+  decision.stage = RouteStage::kExplicit;
+  decision.confidence = 1;
+  return decision;
+}
+
+absl::Status Unsure(const RouteDecision& decision) {
+  return base::MakeError(
+      base::Reason::kRouteUnsure,
+      absl::StrCat("no domain claims the prompt with enough confidence; the best guess is '",
+                   decision.domain, "' with ", decision.confidence),
+      {.metadata = {{"domain", decision.domain}, {"confidence", absl::StrCat(decision.confidence)}},
+       .retry_after = {}});
+}
+
+}  // namespace
+
+absl::StatusOr<RouteDecision> DecideRoute(const Catalog& catalog, const Gate& gate,
+                                          const Target& target, const RoutingPolicy& policy,
+                                          std::string_view text) {
+  if (const auto* domain = std::get_if<std::string>(&target)) {
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindDomain(catalog, *domain));
+    return Explicit(*entry);
+  }
+  if (const auto* key = std::get_if<runtime::ExpertKey>(&target)) {
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindExpert(catalog, *key));
+    return Explicit(*entry);
+  }
+  RouteDecision decision = gate.Decide(text);
+  if (decision.stage == RouteStage::kFallback || decision.confidence < policy.min_confidence) {
+    if (policy.on_unsure == RoutingPolicy::OnUnsure::kFail) return Unsure(decision);
+    if (decision.stage != RouteStage::kFallback) {
+      decision.runner_up = std::exchange(decision.domain, runtime::kGeneralExpert);
+      decision.stage = RouteStage::kFallback;
+      decision.confidence = 1 - decision.confidence;
+    }
+  }
+  CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindDomain(catalog, decision.domain));
+  decision.expert = entry->info.key;
+  return decision;
+}
+
+RouterCore::RouterCore(Backbone* backbone, telemetry::Metrics* metrics, const Limits& limits)
+    : backbone_(*backbone),
+      metrics_(*metrics),
+      limits_(limits),
+      admission_(limits.max_active_requests, kRetryAfter) {}
+
+absl::StatusOr<std::shared_ptr<const Catalog>> RouterCore::GetCatalog() {
+  std::shared_ptr<const Catalog> catalog = backbone_.GetCatalog();
+  if (catalog != nullptr) return catalog;
+  return base::MakeError(base::Reason::kBackboneUnavailable, "no backbone has been reached yet",
+                         {.metadata = {}, .retry_after = kRetryAfter});
+}
+
+int RouterCore::MaxPromptTokens() {
+  const std::shared_ptr<const Catalog> catalog = backbone_.GetCatalog();
+  if (catalog == nullptr) return limits_.max_prompt_tokens;
+  const int room = catalog->model.context_tokens - 1;
+  return limits_.max_prompt_tokens > 0 ? std::min(room, limits_.max_prompt_tokens) : room;
+}
+
+std::shared_ptr<const Gate> RouterCore::GateFor(const std::shared_ptr<const Catalog>& catalog) {
+  base::MutexLock lock(&mutex_);
+  if (gate_catalog_ != catalog) {
+    gate_ = MakeRulesGate(*catalog);
+    gate_catalog_ = catalog;
+    for (const CatalogEntry& entry : catalog->experts) metrics_.AddDomain(entry.info.domain);
+  }
+  return gate_;
+}
+
+absl::StatusOr<Resolved> RouterCore::ResolveNow(const ParsedRequest& request,
+                                                std::shared_ptr<const Catalog> catalog,
+                                                std::string_view text) {
+  const std::shared_ptr<const Gate> gate = GateFor(catalog);
+  const absl::Time begin = absl::Now();
+  Resolved resolved;
+  CCOE_ASSIGN_OR_RETURN(resolved.decision,
+                        DecideRoute(*catalog, *gate, request.target, request.routing, text));
+  resolved.catalog = std::move(catalog);
+  resolved.route_time = absl::Now() - begin;
+  metrics_.ObserveRoute(LabelOf(resolved.decision.stage), resolved.route_time);
+  return resolved;
+}
+
+void RouterCore::Resolve(const ParsedRequest& request, absl::Time deadline,
+                         std::function<void(absl::StatusOr<Resolved>)> done) {
+  absl::StatusOr<std::shared_ptr<const Catalog>> catalog = GetCatalog();
+  if (!catalog.ok()) return done(catalog.status());
+  const bool automatic = std::holds_alternative<std::monostate>(request.target);
+  if (!automatic || request.input.gate_text.has_value()) {
+    return done(ResolveNow(request, *std::move(catalog), request.input.gate_text.value_or("")));
+  }
+  // Token ids: the backbone knows their text.
+  backbone_.Tokenize(request.input.prompt, deadline,
+                     [this, request, catalog = *std::move(catalog),
+                      done = std::move(done)](absl::StatusOr<std::vector<TokenPiece>> pieces) {
+                       if (!pieces.ok()) return done(pieces.status());
+                       std::string text;
+                       for (const TokenPiece& piece : *pieces) text += piece.bytes;
+                       done(ResolveNow(request, catalog, text));
+                     });
+}
+
+}  // namespace ccoe::router

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/base/mutex.h"
+#include "common/telemetry/metrics.h"
+#include "services/router/admission.h"
+#include "services/router/backbone.h"
+#include "services/router/gate.h"
+#include "services/router/validation.h"
+
+namespace ccoe::router {
+
+// Where a request goes, and by which catalog.
+struct Resolved {
+  RouteDecision decision;
+  std::shared_ptr<const Catalog> catalog;
+  absl::Duration route_time;
+};
+
+// The decision for a request, once the gate's text is at hand (it is not looked at where the target
+// is explicit). A pure function. NOT_FOUND for a target that is not there; FAILED_PRECONDITION
+// (ROUTE_UNSURE) as the policy says.
+absl::StatusOr<RouteDecision> DecideRoute(const Catalog& catalog, const Gate& gate,
+                                          const Target& target, const RoutingPolicy& policy,
+                                          std::string_view text);
+
+// What the calls of a router share. Thread-safe; outlives them.
+class RouterCore {
+ public:
+  RouterCore(Backbone* backbone, telemetry::Metrics* metrics, const Limits& limits);
+
+  Backbone& backbone() { return backbone_; }
+  telemetry::Metrics& metrics() { return metrics_; }
+  const Limits& limits() const { return limits_; }
+  Admission& admission() { return admission_; }
+
+  // UNAVAILABLE (BACKBONE_UNAVAILABLE) until the backbone was reached.
+  absl::StatusOr<std::shared_ptr<const Catalog>> GetCatalog();
+
+  // Tokens that a prompt may have: the limit that is set, or what the model's context leaves. 0
+  // until the backbone was reached.
+  int MaxPromptTokens();
+
+  // Finds the target of a request and observes the time. Calls `done` once, on any thread, perhaps
+  // before it returns. Errors as of DecideRoute and GetCatalog.
+  void Resolve(const ParsedRequest& request, absl::Time deadline,
+               std::function<void(absl::StatusOr<Resolved>)> done);
+
+ private:
+  // The gate of a catalog; made anew when the catalog has changed.
+  std::shared_ptr<const Gate> GateFor(const std::shared_ptr<const Catalog>& catalog);
+  absl::StatusOr<Resolved> ResolveNow(const ParsedRequest& request,
+                                      std::shared_ptr<const Catalog> catalog,
+                                      std::string_view text);
+
+  Backbone& backbone_;
+  telemetry::Metrics& metrics_;
+  const Limits limits_;
+  Admission admission_;
+  base::Mutex mutex_;
+  std::shared_ptr<const Catalog> gate_catalog_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<const Gate> gate_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace ccoe::router

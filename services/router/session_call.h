@@ -1,0 +1,81 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/base/mutex.h"
+#include "common/runtime/session.h"
+#include "services/router/router_core.h"
+
+namespace ccoe::router {
+
+struct CallInfo {
+  const char* method = "";  // for the logs
+  std::string request_id;
+  std::string traceparent;
+  absl::Time deadline = absl::InfiniteFuture();  // the client's
+};
+
+// One request from its arrival to its end, without the transport: admission, target, session,
+// metrics, log line. A transport derives from it, is held by a shared_ptr until it has seen Ended,
+// and hears of what happens through three functions, called one at a time, on any thread; Ended
+// comes exactly once, last. The other functions are thread-safe.
+class SessionCall : public runtime::SessionListener,
+                    public std::enable_shared_from_this<SessionCall> {
+ public:
+  SessionCall(RouterCore* core, CallInfo info);
+
+  // Starts the request, or ends it with the status of one that is not valid.
+  void Begin(absl::StatusOr<ParsedRequest> parsed);
+  // Ends the request with `why` at the next step. Nothing when it has ended.
+  void Cancel(const absl::Status& why);
+  void PauseSession();
+  void ResumeSession();
+
+ protected:
+  // Blocks are reserved; resolved() is known from here on.
+  virtual void Admitted() = 0;
+  virtual void Piece(const runtime::Delta& delta) = 0;
+  virtual void Ended(const absl::StatusOr<runtime::Finished>& result) = 0;
+
+  RouterCore& core() { return core_; }
+  const CallInfo& info() const { return info_; }
+  absl::Time arrival() const { return arrival_; }
+  // The client's deadline, or the server's limit where that is earlier.
+  absl::Time deadline() const;
+  const ParsedRequest& request() const { return request_; }
+  const Resolved& resolved() const { return resolved_; }
+
+ private:
+  void OnAdmitted() final;
+  void OnDelta(const runtime::Delta& delta) final;
+  void OnFinished(const runtime::Finished& finished) final;
+  void OnFailed(const absl::Status& status) final;
+
+  void Open(absl::StatusOr<Resolved> resolved);
+  SessionRequest MakeSessionRequest() const;
+  // Bookkeeping and Ended.
+  void End(const absl::StatusOr<runtime::Finished>& result);
+  void Report(const absl::StatusOr<runtime::Finished>& result);
+
+  RouterCore& core_;
+  const CallInfo info_;
+  const absl::Time arrival_;
+  ParsedRequest request_;
+  Resolved resolved_;
+  std::unique_ptr<Admission::Ticket> ticket_;
+  absl::Time last_token_at_ = absl::InfinitePast();
+  absl::Duration ttft_ = absl::ZeroDuration();
+  int64_t tokens_ = 0;
+
+  base::Mutex mutex_;
+  std::optional<runtime::SessionId> session_ ABSL_GUARDED_BY(mutex_);
+  std::optional<absl::Status> cancelled_ ABSL_GUARDED_BY(mutex_);
+  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace ccoe::router
