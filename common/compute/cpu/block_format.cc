@@ -145,12 +145,14 @@ void DequantizeRow(DType dtype, const std::byte* row, int64_t cols, float* out) 
   }
   const int offset = OffsetOf(dtype);
   const bool two_scales = dtype == DType::kQ6_K;
+  const bool has_min = offset == 0;
   DecodedBlock block;
   for (int64_t b = 0; b < cols / kBlock; ++b) {
     DecodeBlock(dtype, row, static_cast<size_t>(b), &block);
     for (int i = 0; i < kBlock; ++i) {
       const float scale = block.scale[two_scales ? i / 16 : 0];
-      *out++ = static_cast<float>(block.u[i] - offset) * scale + block.min;
+      const float product = static_cast<float>(block.u[i] - offset) * scale;
+      *out++ = has_min ? product + block.min : product;  // adding zero would lose a sign
     }
   }
 }

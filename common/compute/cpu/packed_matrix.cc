@@ -204,7 +204,8 @@ void PackedMatrix::ReadRow(int row, float* out) const {
       const std::byte* scale_at =
           block + (layout.format.scales == 2 && i >= 16 ? layout.scale_bytes : size_t{0});
       const float scale = ReadScale(layout, scale_at, lane);
-      *out++ = static_cast<float>(WeightAt(layout, block, lane, i) - offset) * scale + min;
+      const float product = static_cast<float>(WeightAt(layout, block, lane, i) - offset) * scale;
+      *out++ = layout.format.has_min ? product + min : product;
     }
   }
 }
