@@ -50,6 +50,9 @@ function(ccoe_add_library name)
   endforeach()
 endfunction()
 
+# Every test program, and nothing that no test links.
+add_custom_target(tests)
+
 # ccoe_add_test(NAME thread_pool_test SOURCES thread_pool_test.cc LIBS ccoe::compute LABELS unit)
 function(ccoe_add_test)
   cmake_parse_arguments(ARG "" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
@@ -57,9 +60,13 @@ function(ccoe_add_test)
   target_link_libraries(${ARG_NAME} PRIVATE ${ARG_LIBS} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${ARG_NAME} PRIVATE
     CCOE_TEST_SOURCE_DIR="${PROJECT_SOURCE_DIR}/tests")
+  add_dependencies(tests ${ARG_NAME})
   set_target_properties(${ARG_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
+  endif()
+  if(CCOE_SANITIZE)
+    math(EXPR ARG_TIMEOUT "5 * ${ARG_TIMEOUT}")
   endif()
   add_test(NAME ${ARG_NAME} COMMAND ${ARG_NAME})
   set_tests_properties(${ARG_NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
