@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/base/error.h"
 #include "common/runtime/engine_impl.h"
 
 // The engine's thread: its loop, and how sessions begin and end.
@@ -28,10 +29,12 @@ void EngineImpl::Loop() {
   }
   for (Command& command : inbox_.TakeAll()) command();
   while (!local_.empty()) {
-    Fail(local_.begin()->first, absl::UnavailableError("the server is stopping; try another"));
+    Fail(local_.begin()->first,
+         base::MakeError(base::Reason::kDraining, "the server is stopping; try another"));
   }
   for (const auto& [key, guest] : guests_) {
-    key.first->OnFailed(key.second, absl::UnavailableError("the expert is stopping"));
+    key.first->OnFailed(key.second,
+                        base::MakeError(base::Reason::kDraining, "the expert is stopping"));
   }
   guests_.clear();
 }
@@ -45,8 +48,8 @@ void EngineImpl::AdmitWaiting() {
   for (SessionId id : waiting_) {
     LocalSequence& sequence = *FindLocal(id);
     if (now >= sequence.spec.queue_deadline) {
-      failed.emplace_back(
-          id, absl::ResourceExhaustedError("waited for KV blocks until the queue time ran out"));
+      failed.emplace_back(id, base::MakeError(base::Reason::kQueueTimeout,
+                                              "waited for KV blocks until the queue time ran out"));
     } else if (blocked || sequence.retry_at > now ||
                running >= static_cast<size_t>(options_.max_sessions)) {
       still.push_back(id);
@@ -69,7 +72,8 @@ absl::Status EngineImpl::Admit(LocalSequence& sequence) {
   const ExpertEntry& expert = *sequence.expert;
   RemoteExpert* replica = expert.local ? nullptr : directory_.PickReplica(expert);
   if (!expert.local && replica == nullptr) {
-    return absl::UnavailableError(
+    return base::MakeError(
+        base::Reason::kExpertUnavailable,
         absl::StrCat("expert ", expert.info.key.name, " has no replica that is connected"));
   }
   sequence.layer_begin = options_.layer_begin;
@@ -136,7 +140,7 @@ void EngineImpl::Fail(SessionId session, const absl::Status& why) {
 
 void EngineImpl::OpenGuest(SessionId session, const RemoteSpec& spec, RemoteListener* listener) {
   const auto refuse = [&](absl::Status why) { listener->OnOpened(session, std::move(why)); };
-  if (draining_) return refuse(absl::UnavailableError("the expert is draining"));
+  if (draining_) return refuse(base::MakeError(base::Reason::kDraining, "the expert is draining"));
   if (guests_.contains({listener, session})) {
     return refuse(absl::AlreadyExistsError("the session is open already"));
   }
@@ -146,10 +150,12 @@ void EngineImpl::OpenGuest(SessionId session, const RemoteSpec& spec, RemoteList
   if (!(*expert)->local || info.package_digest != spec.package_digest ||
       spec.attach_depth < options_.layer_begin || spec.attach_depth > info.attach_depth ||
       spec.max_positions < 1 || spec.max_positions > options_.max_context) {
-    return refuse(absl::FailedPreconditionError(absl::StrCat(
-        "expert ", info.key.name, " here has package ", info.package_digest, " and layers from ",
-        options_.layer_begin, "; asked for ", spec.package_digest, " at layer ", spec.attach_depth,
-        " with ", spec.max_positions, " positions of at most ", options_.max_context)));
+    return refuse(base::MakeError(
+        base::Reason::kModelMismatch,
+        absl::StrCat("expert ", info.key.name, " here has package ", info.package_digest,
+                     " and layers from ", options_.layer_begin, "; asked for ", spec.package_digest,
+                     " at layer ", spec.attach_depth, " with ", spec.max_positions,
+                     " positions of at most ", options_.max_context)));
   }
   auto guest = std::make_unique<GuestSequence>(session, spec, listener);
   auto blocks = pool_->Reserve(options_.layer_end - spec.attach_depth, spec.max_positions);
