@@ -241,21 +241,17 @@ void EngineImpl::FeedRows(RemoteListener* listener, std::vector<HiddenRows> rows
 }
 
 void EngineImpl::CloseRemote(RemoteListener* listener, SessionId session) {
-  Post([this, listener, session] {
-    const auto it = guests_.find({listener, session});
-    if (it == guests_.end()) return;
-    const int queued = it->second->queued_rows;
-    guests_.erase(it);
-    kv_pages_used_ = pool_->used();
-    listener->OnConsumed(queued);
-  });
+  Post([this, listener, session] { CloseGuest({listener, session}); });
 }
 
 void EngineImpl::DetachListener(RemoteListener* listener) {
   std::promise<void> detached;
   Post([&] {
-    std::erase_if(guests_, [&](const auto& item) { return item.first.first == listener; });
-    consumed_rows_.erase(listener);
+    std::vector<GuestKey> keys;
+    for (const auto& [key, guest] : guests_) {
+      if (key.first == listener) keys.push_back(key);
+    }
+    for (const GuestKey& key : keys) CloseGuest(key);
     detached.set_value();
   });
   detached.get_future().wait();

@@ -32,11 +32,12 @@ void EngineImpl::Loop() {
     Fail(local_.begin()->first,
          base::MakeError(base::Reason::kDraining, "the server is stopping; try another"));
   }
-  for (const auto& [key, guest] : guests_) {
+  while (!guests_.empty()) {
+    const GuestKey key = guests_.begin()->first;
+    CloseGuest(key);
     key.first->OnFailed(key.second,
                         base::MakeError(base::Reason::kDraining, "the expert is stopping"));
   }
-  guests_.clear();
 }
 
 void EngineImpl::AdmitWaiting() {
@@ -165,6 +166,7 @@ void EngineImpl::OpenGuest(SessionId session, const RemoteSpec& spec, RemoteList
   guest->layer_begin = spec.attach_depth;
   guest->layer_end = options_.layer_end;
   guests_.emplace(GuestKey(listener, session), std::move(guest));
+  open_sessions_.fetch_add(1);
   listener->OnOpened(session, absl::OkStatus());
 }
 
@@ -180,12 +182,23 @@ void EngineImpl::FeedGuest(RemoteListener* listener, HiddenRows rows) {
   const int queued = guest.queued_rows;
   const absl::Status status = guest.Enqueue(std::move(rows), options_.model->config());
   if (!status.ok()) {
-    guests_.erase(it);
-    listener->OnConsumed(queued + count);
+    listener->OnConsumed(count);
+    CloseGuest({listener, session});
     listener->OnFailed(session, status);
   } else if (guest.queued_rows != queued + count) {  // stale rows, or a replay that replaced some
     listener->OnConsumed(queued + count - guest.queued_rows);
   }
+}
+
+// Forgets a guest and gives its blocks and the credit of its queued rows back.
+void EngineImpl::CloseGuest(const GuestKey& key) {
+  const auto it = guests_.find(key);
+  if (it == guests_.end()) return;
+  const int queued = it->second->queued_rows;
+  guests_.erase(it);
+  kv_pages_used_ = pool_->used();
+  open_sessions_.fetch_sub(1);
+  if (queued > 0) key.first->OnConsumed(queued);
 }
 
 }  // namespace ccoe::runtime
