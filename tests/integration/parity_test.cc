@@ -177,13 +177,14 @@ TEST_F(RealParityTest, GreedyTokensOfFortyPrompts) {
   }
 }
 
-// Ten thousand tokens of English prose, some of it legal, and of Markdown with code.
+// English prose of the law and of engineering, Markdown, and code.
 std::vector<int32_t> LongText(const model::Model& model) {
   std::string text;
-  for (const char* name : {"../LICENSE", "../docs/errors.md", "../docs/architecture.md",
-                           "../docs/testing.md", "../docs/models.md", "../docs/expert-packages.md",
-                           "../docs/arithmetic.md", "../README.md"}) {
-    std::ifstream file(absl::StrCat(CCOE_TEST_SOURCE_DIR, "/", name));
+  for (const char* name :
+       {"LICENSE", "README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/testing.md",
+        "docs/errors.md", "docs/dependencies.md", "proto/ccoe/v1/generation_service.proto",
+        "proto/ccoe/v1/types.proto", "proto/ccoe/v1/catalog_service.proto"}) {
+    std::ifstream file(absl::StrCat(CCOE_TEST_SOURCE_DIR, "/../", name));
     text.append((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   }
   return model.tokenizer().Encode(text);
