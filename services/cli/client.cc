@@ -1,0 +1,126 @@
+#include "services/cli/client.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+
+#include <utility>
+
+#include "ccoe/v1/catalog_service.grpc.pb.h"
+#include "ccoe/v1/generation_service.grpc.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "services/cli/call_status.h"
+
+namespace ccoe::cli {
+
+void Cancellation::Cancel() {
+  base::MutexLock lock(&mutex_);
+  cancelled_ = true;
+  if (context_ != nullptr) context_->TryCancel();
+}
+
+bool Cancellation::cancelled() const {
+  base::MutexLock lock(&mutex_);
+  return cancelled_;
+}
+
+// A call's context while a Cancellation knows it.
+class CancellableCall {
+ public:
+  CancellableCall(absl::Duration timeout, Cancellation* cancellation)
+      : cancellation_(cancellation) {
+    context_.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    if (cancellation_ == nullptr) return;
+    base::MutexLock lock(&cancellation_->mutex_);
+    cancellation_->context_ = &context_;
+    if (cancellation_->cancelled_) context_.TryCancel();
+  }
+  ~CancellableCall() {
+    if (cancellation_ == nullptr) return;
+    base::MutexLock lock(&cancellation_->mutex_);
+    cancellation_->context_ = nullptr;
+  }
+  CancellableCall(const CancellableCall&) = delete;
+  CancellableCall& operator=(const CancellableCall&) = delete;
+
+  grpc::ClientContext* context() { return &context_; }
+
+ private:
+  Cancellation* const cancellation_;
+  grpc::ClientContext context_;
+};
+
+struct Client::Stubs {
+  explicit Stubs(const std::shared_ptr<grpc::Channel>& channel)
+      : generation(channel), catalog(channel), health(grpc::health::v1::Health::NewStub(channel)) {}
+
+  v1::GenerationService::Stub generation;
+  v1::CatalogService::Stub catalog;
+  std::unique_ptr<grpc::health::v1::Health::Stub> health;
+};
+
+Client::Client(std::shared_ptr<grpc::Channel> channel) : stubs_(std::make_unique<Stubs>(channel)) {}
+
+Client::~Client() = default;
+
+std::unique_ptr<Client> Client::ForAddress(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetUserAgentPrefix("ccoe-cli");
+  return std::make_unique<Client>(
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+}
+
+absl::Status Client::GenerateStream(
+    const v1::GenerateRequest& request, absl::Duration timeout,
+    const std::function<bool(const v1::GenerateStreamResponse&)>& on_event,
+    Cancellation* cancellation) {
+  CancellableCall call(timeout, cancellation);
+  const auto reader = stubs_->generation.GenerateStream(call.context(), request);
+  v1::GenerateStreamResponse event;
+  bool wanted = true;
+  while (reader->Read(&event)) {
+    if (!wanted || on_event(event)) continue;
+    wanted = false;
+    call.context()->TryCancel();
+  }
+  return FromCall(reader->Finish());
+}
+
+absl::StatusOr<v1::RouteResponse> Client::Route(const v1::RouteRequest& request,
+                                                absl::Duration timeout,
+                                                Cancellation* cancellation) {
+  CancellableCall call(timeout, cancellation);
+  v1::RouteResponse response;
+  const grpc::Status status = stubs_->generation.Route(call.context(), request, &response);
+  if (!status.ok()) return FromCall(status);
+  return response;
+}
+
+absl::StatusOr<v1::ListExpertsResponse> Client::ListExperts(const v1::ListExpertsRequest& request,
+                                                            absl::Duration timeout) {
+  CancellableCall call(timeout, nullptr);
+  v1::ListExpertsResponse response;
+  const grpc::Status status = stubs_->catalog.ListExperts(call.context(), request, &response);
+  if (!status.ok()) return FromCall(status);
+  return response;
+}
+
+absl::StatusOr<v1::ModelInfo> Client::GetModel(absl::Duration timeout) {
+  CancellableCall call(timeout, nullptr);
+  v1::GetModelResponse response;
+  const grpc::Status status = stubs_->catalog.GetModel(call.context(), {}, &response);
+  if (!status.ok()) return FromCall(status);
+  return std::move(*response.mutable_model());
+}
+
+absl::StatusOr<bool> Client::IsServing(const std::string& service, absl::Duration timeout) {
+  CancellableCall call(timeout, nullptr);
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  grpc::health::v1::HealthCheckResponse response;
+  const grpc::Status status = stubs_->health->Check(call.context(), request, &response);
+  if (!status.ok()) return FromCall(status);
+  return response.status() == grpc::health::v1::HealthCheckResponse::SERVING;
+}
+
+}  // namespace ccoe::cli

@@ -1,0 +1,104 @@
+#include "services/cli/connection.h"
+
+#include <grpcpp/channel.h>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "common/rpc/config.h"
+#include "services/cli/call_status.h"
+#include "services/cli/node.h"
+#include "services/cli/progress.h"
+
+namespace ccoe::cli {
+namespace {
+
+internal::v1::ServeConfig ConfigFrom(const ConnectionOptions& options) {
+  internal::v1::ServeConfig config;
+  config.set_experts(options.experts);
+  internal::v1::EngineConfig& engine = *config.mutable_engine();
+  engine.set_model(options.model);
+  engine.set_chat_template(options.chat_template);
+  engine.set_arithmetic(options.arithmetic);
+  engine.set_threads(options.threads);
+  engine.set_kv_cache_mib(options.kv_cache_mib);
+  // Standard error belongs to the command.
+  config.mutable_server()->set_log_level("error");
+  return config;
+}
+
+}  // namespace
+
+void AddConnectionOptions(CLI::App* command, ConnectionOptions* options) {
+  CLI::Option_group* group =
+      command->add_option_group("Whom to ask: a server, or a model in this process");
+  CLI::Option* server = group->add_option("--server", options->server, "Address, HOST:PORT");
+  CLI::Option* model =
+      group->add_option("--model", options->model, "GGUF file or Hugging Face folder");
+  server->excludes(model);
+  const auto embedded = [&](CLI::Option* option) { option->needs(model); };
+  embedded(group->add_option("--experts", options->experts,
+                             "Folder whose subfolders are expert packages"));
+  embedded(group->add_option("--chat-template", options->chat_template,
+                             "Chat template instead of the model's own, by name"));
+  embedded(group
+               ->add_option("--arithmetic", options->arithmetic,
+                            "exact, or i8b32.v1 (default), which is fast")
+               ->check(CLI::IsMember({"exact", "fast", "i8b32.v1"})));
+  embedded(
+      group->add_option("--threads", options->threads, "Compute threads (default 0: one per core)")
+          ->check(CLI::NonNegativeNumber));
+  embedded(group
+               ->add_option("--kv-cache-mib", options->kv_cache_mib,
+                            "Memory for keys and values, in MiB (default 256)")
+               ->check(CLI::PositiveNumber));
+}
+
+Connection::Connection() = default;
+Connection::~Connection() = default;
+
+std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const ConnectionOptions& options,
+                                             ExitCode* exit_code) {
+  std::unique_ptr<Connection> connection(new Connection());
+  if (!options.server.empty()) {
+    connection->name_ = options.server;
+    connection->client_ = Client::ForAddress(options.server);
+    return connection;
+  }
+  if (options.model.empty()) {
+    terminal.Error("whom to ask? Give --server HOST:PORT, or --model PATH [--experts DIR]");
+    *exit_code = ExitCode::kUsage;
+    return nullptr;
+  }
+  connection->name_ = options.model;
+  Node::Options node;
+  node.config = ConfigFrom(options);
+  absl::Status status = CompleteServeConfig(&node.config);
+  if (status.ok()) status = rpc::ApplyLogConfig(node.config.server());
+  if (status.ok()) {
+    Progress progress(terminal, absl::StrCat("loading ", options.model));
+    node.progress = [&progress](double part) { progress.Set(part); };
+    auto started = Node::Start(node);
+    status = started.status();
+    if (started.ok()) connection->node_ = *std::move(started);
+  }
+  if (!status.ok()) {
+    terminal.Error(status.message());
+    *exit_code = ExitCode::kRefused;
+    return nullptr;
+  }
+  connection->client_ = std::make_unique<Client>(connection->node_->InProcessChannel());
+  return connection;
+}
+
+ExitCode Connection::Report(Terminal& terminal, const absl::Status& status) const {
+  const ExitCode code = ExitCodeOf(status);
+  if (code == ExitCode::kInterrupted) return code;
+  if (code == ExitCode::kUnreachable) {
+    terminal.Error(absl::StrCat("no server answers at ", name_, ": ", Explain(status)));
+  } else {
+    terminal.Error(Explain(status));
+  }
+  return code;
+}
+
+}  // namespace ccoe::cli

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "services/cli/client.h"
+#include "services/cli/exit_code.h"
+#include "services/cli/terminal.h"
+
+namespace CLI {
+class App;
+}
+
+namespace ccoe::cli {
+
+class Node;
+
+// Whom a command speaks to: a server, or a model and its experts in this process.
+struct ConnectionOptions {
+  std::string server;
+  std::string model;
+  std::string experts;
+  std::string chat_template;
+  std::string arithmetic;
+  int threads = 0;
+  int kv_cache_mib = 256;
+};
+
+// --server | --model, --experts, --chat-template, --arithmetic, --threads,
+// --kv-cache-mib.
+void AddConnectionOptions(CLI::App* command, ConnectionOptions* options);
+
+// A client and what it speaks to: the services that `ccoe serve` runs, over an in-process channel,
+// when there is no server.
+class Connection {
+ public:
+  // Loads what must be loaded, with progress on standard error; a server is not contacted yet. On
+  // failure says why on `terminal` and sets `exit_code`; returns null.
+  static std::unique_ptr<Connection> Open(Terminal& terminal, const ConnectionOptions& options,
+                                          ExitCode* exit_code);
+  ~Connection();
+
+  Client& client() { return *client_; }
+  // For people: the server's address, or the model's path.
+  const std::string& name() const { return name_; }
+  // Tells on `terminal` what went wrong with a call.
+  ExitCode Report(Terminal& terminal, const absl::Status& status) const;
+
+ private:
+  Connection();
+
+  std::string name_;
+  std::unique_ptr<Node> node_;  // null for a server
+  std::unique_ptr<Client> client_;
+};
+
+}  // namespace ccoe::cli

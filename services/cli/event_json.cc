@@ -1,0 +1,95 @@
+#include "services/cli/event_json.h"
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/strip.h"
+
+namespace ccoe::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// "RULES" of ROUTE_STAGE_RULES, in lower case.
+std::string EnumWord(absl::string_view name, absl::string_view prefix) {
+  return absl::AsciiStrToLower(absl::StripPrefix(name, prefix));
+}
+
+}  // namespace
+
+std::string StageName(v1::RouteStage stage) {
+  return EnumWord(v1::RouteStage_Name(stage), "ROUTE_STAGE_");
+}
+
+std::string ReasonName(v1::FinishReason reason) {
+  return EnumWord(v1::FinishReason_Name(reason), "FINISH_REASON_");
+}
+
+double Milliseconds(const google::protobuf::Duration& duration) {
+  return static_cast<double>(duration.seconds()) * 1e3 + duration.nanos() / 1e6;
+}
+
+Json RouteJson(const v1::RouteDecision& route) {
+  return {{"domain", route.domain()},         {"expert", route.expert()},
+          {"version", route.version()},       {"stage", StageName(route.stage())},
+          {"confidence", route.confidence()}, {"runner_up", route.runner_up()}};
+}
+
+Json StartedJson(const v1::Started& started) {
+  return {{"event", "started"},
+          {"request_id", started.request_id()},
+          {"route", RouteJson(started.route())},
+          {"model_digest", started.model_digest()},
+          {"seed", started.seed()}};
+}
+
+Json DeltaJson(const v1::Delta& delta) {
+  return {{"event", "delta"}, {"text", delta.text()}, {"token_ids", delta.token_ids()}};
+}
+
+void Append(const v1::GenerateStreamResponse& event, Answer* answer) {
+  switch (event.event_case()) {
+    case v1::GenerateStreamResponse::kStarted:
+      answer->started = event.started();
+      break;
+    case v1::GenerateStreamResponse::kDelta:
+      answer->text += event.delta().text();
+      answer->token_ids.insert(answer->token_ids.end(), event.delta().token_ids().begin(),
+                               event.delta().token_ids().end());
+      break;
+    case v1::GenerateStreamResponse::kFinished:
+      answer->finished = event.finished();
+      break;
+    default:
+      break;
+  }
+}
+
+Json AnswerJson(const Answer& answer) {
+  const v1::Finished& finished = answer.finished;
+  const v1::Usage& usage = finished.usage();
+  const v1::Timings& timings = finished.timings();
+  const v1::RouteDecision& route = answer.started.route();
+  return {{"event", "finished"},
+          {"text", answer.text},
+          {"token_ids", answer.token_ids},
+          {"domain", route.domain()},
+          {"expert", route.expert()},
+          {"version", route.version()},
+          {"route", RouteJson(route)},
+          {"finish_reason", ReasonName(finished.reason())},
+          {"matched_stop", finished.matched_stop()},
+          {"usage",
+           {{"prompt_tokens", usage.prompt_tokens()},
+            {"cached_tokens", usage.cached_tokens()},
+            {"completion_tokens", usage.completion_tokens()}}},
+          {"timings_ms",
+           {{"route", Milliseconds(timings.route())},
+            {"queue", Milliseconds(timings.queue())},
+            {"prefill", Milliseconds(timings.prefill())},
+            {"decode", Milliseconds(timings.decode())},
+            {"total", Milliseconds(timings.total())}}},
+          {"request_id", answer.started.request_id()},
+          {"model_digest", answer.started.model_digest()},
+          {"seed", answer.started.seed()}};
+}
+
+}  // namespace ccoe::cli

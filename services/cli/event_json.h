@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+
+#include "ccoe/v1/generation_service.pb.h"
+#include "nlohmann/json.hpp"
+
+namespace ccoe::cli {
+
+// How the API's messages look as JSON lines (docs/cli.md). Scripts depend on the field names.
+nlohmann::ordered_json RouteJson(const v1::RouteDecision& route);
+nlohmann::ordered_json StartedJson(const v1::Started& started);
+nlohmann::ordered_json DeltaJson(const v1::Delta& delta);
+
+// An answer as it grew.
+struct Answer {
+  v1::Started started;
+  std::string text;
+  std::vector<int32_t> token_ids;
+  v1::Finished finished;
+};
+
+// Takes in an event.
+void Append(const v1::GenerateStreamResponse& event, Answer* answer);
+
+// The last line of `generate --json`.
+nlohmann::ordered_json AnswerJson(const Answer& answer);
+
+// "explicit", "rules", "fallback"; "stop", "length", "stop_sequence".
+std::string StageName(v1::RouteStage stage);
+std::string ReasonName(v1::FinishReason reason);
+
+double Milliseconds(const google::protobuf::Duration& duration);
+
+}  // namespace ccoe::cli

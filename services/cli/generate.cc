@@ -1,0 +1,152 @@
+#include <memory>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "services/cli/command.h"
+#include "services/cli/connection.h"
+#include "services/cli/event_json.h"
+#include "services/cli/request_options.h"
+
+namespace ccoe::cli {
+namespace {
+
+constexpr char kExamples[] =
+    R"(The answer streams to standard output; who answers, and why, is told on
+standard error when that is a terminal. With --json every event is a line, and the
+last line holds the whole answer: text, token_ids, domain, expert, route,
+finish_reason, usage, timings_ms.
+
+Examples:
+  ccoe generate --model model.gguf --experts experts "Write SQL: how many customers are there?"
+  ccoe generate --server localhost:50051 --domain sql --temperature 0 "All orders of 2024."
+  git diff | ccoe generate --server localhost:50051 --system "Summarise this change." -
+  ccoe generate --model model.gguf --raw --max-tokens 20 "Once upon a time"
+  ccoe generate --model model.gguf --json "Hello" | tail -n 1 | jq .usage)";
+
+struct Options {
+  ConnectionOptions connection;
+  RequestOptions request;
+  std::string prompt;
+  bool raw = false;
+  bool json = false;
+};
+
+std::string DescribeRoute(const v1::RouteDecision& route) {
+  std::string text = absl::StrCat(route.domain(), ": ", route.expert());
+  if (!route.version().empty()) absl::StrAppend(&text, " ", route.version());
+  absl::StrAppend(&text, ", by ", StageName(route.stage()));
+  if (route.stage() != v1::ROUTE_STAGE_EXPLICIT) {
+    absl::StrAppendFormat(&text, ", confidence %.2f", route.confidence());
+    if (!route.runner_up().empty()) absl::StrAppend(&text, ", then ", route.runner_up());
+  }
+  return text;
+}
+
+std::string DescribeEnd(const v1::Finished& finished) {
+  const double decode_ms = Milliseconds(finished.timings().decode());
+  const int tokens = finished.usage().completion_tokens();
+  const double rate = decode_ms > 0 && tokens > 1 ? (tokens - 1) / decode_ms * 1e3 : 0;
+  return absl::StrFormat(
+      "%d prompt tokens, %d generated, %s; first token after %.0f ms, then %.1f tokens/s",
+      finished.usage().prompt_tokens(), tokens, ReasonName(finished.reason()),
+      Milliseconds(finished.timings().total()) - decode_ms, rate);
+}
+
+// Shows one event as text; false when nobody reads it any more.
+bool ShowText(Terminal& terminal, const v1::GenerateStreamResponse& event) {
+  if (event.has_delta()) return terminal.OutUntrusted(event.delta().text());
+  if (!terminal.err_is_terminal()) return true;
+  if (event.has_started()) {
+    terminal.Err(terminal.ForErr(
+        Style::kCyan, absl::StrCat(Printable(DescribeRoute(event.started().route())), "\n")));
+  }
+  return true;
+}
+
+bool ShowJson(Terminal& terminal, const v1::GenerateStreamResponse& event) {
+  if (event.has_started()) return terminal.OutJson(StartedJson(event.started()));
+  if (event.has_delta()) return terminal.OutJson(DeltaJson(event.delta()));
+  return true;
+}
+
+void ShowEnd(Terminal& terminal, const Answer& answer, bool json) {
+  if (json) {
+    terminal.OutJson(AnswerJson(answer));
+    return;
+  }
+  if (!absl::EndsWith(answer.text, "\n")) terminal.Out("\n");
+  if (terminal.err_is_terminal()) {
+    terminal.Err(terminal.ForErr(Style::kDim, DescribeEnd(answer.finished)) + "\n");
+  }
+}
+
+void SetPrompt(const Options& options, const std::string& prompt, v1::GenerateRequest* request) {
+  if (options.raw) {
+    request->mutable_text()->set_text(prompt);
+    return;
+  }
+  if (!options.request.system.empty()) {
+    v1::ChatMessage& system = *request->mutable_chat()->add_messages();
+    system.set_role(v1::ROLE_SYSTEM);
+    system.set_content(options.request.system);
+  }
+  v1::ChatMessage& user = *request->mutable_chat()->add_messages();
+  user.set_role(v1::ROLE_USER);
+  user.set_content(prompt);
+}
+
+ExitCode RunGenerate(Context& context, const Options& options) {
+  Terminal& terminal = context.terminal;
+  const auto prompt = ReadPrompt(options.prompt);
+  if (!prompt.ok()) {
+    terminal.Error(prompt.status().message());
+    return ExitCode::kUsage;
+  }
+  ExitCode exit_code = ExitCode::kOk;
+  const auto connection = Connection::Open(terminal, options.connection, &exit_code);
+  if (connection == nullptr) return exit_code;
+
+  v1::GenerateRequest request = RequestFrom(options.request);
+  SetPrompt(options, *prompt, &request);
+  Answer answer;
+  Cancellation cancellation;
+  absl::Status status;
+  {
+    const Signals::Scope scope(context.signals, [&](int) { cancellation.Cancel(); });
+    status = connection->client().GenerateStream(
+        request, options.request.timeout(),
+        [&](const v1::GenerateStreamResponse& event) {
+          Append(event, &answer);
+          return options.json ? ShowJson(terminal, event) : ShowText(terminal, event);
+        },
+        &cancellation);
+  }
+  if (status.ok()) {
+    ShowEnd(terminal, answer, options.json);
+    return ExitCode::kOk;
+  }
+  if (!options.json && !answer.text.empty()) terminal.Out("\n");
+  return connection->Report(terminal, status);
+}
+
+}  // namespace
+
+void AddGenerate(CLI::App& app, Action* action) {
+  CLI::App* command = app.add_subcommand("generate", "Answer one prompt");
+  auto options = std::make_shared<Options>();
+  command->add_option("PROMPT", options->prompt, "The prompt; - reads it from standard input")
+      ->required();
+  command->add_flag("--json", options->json, "JSON lines on standard output");
+  command->add_flag("--raw", options->raw, "Continue the prompt as it is: no chat template");
+  AddConnectionOptions(command, &options->connection);
+  AddRequestOptions(command, &options->request);
+  command->footer(kExamples);
+  command->callback([options, action] {
+    *action = [options](Context& context) { return RunGenerate(context, *options); };
+  });
+}
+
+}  // namespace ccoe::cli

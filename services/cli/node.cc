@@ -1,0 +1,157 @@
+#include "services/cli/node.h"
+
+#include <grpcpp/channel.h>
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+#include "common/compute/device.h"
+#include "common/model/expert_package.h"
+#include "common/model/model.h"
+#include "common/rpc/config.h"
+#include "common/rpc/proto_time.h"
+#include "common/rpc/server.h"
+#include "common/runtime/engine.h"
+#include "common/telemetry/metrics.h"
+#include "services/router/local_backbone.h"
+#include "services/router/router.h"
+
+namespace ccoe::cli {
+namespace {
+
+using internal::v1::EngineConfig;
+using internal::v1::ServeConfig;
+
+// The time that calls have to end after they were cancelled.
+constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
+
+absl::StatusOr<compute::Arithmetic> ArithmeticOf(const EngineConfig& config) {
+  if (config.arithmetic() == "fast") return compute::Arithmetic::kI8B32;
+  return compute::ParseArithmetic(config.arithmetic());
+}
+
+// Hands what the engine does to the metrics.
+class StepObserver final : public runtime::EngineObserver {
+ public:
+  explicit StepObserver(telemetry::Metrics& metrics) : metrics_(metrics) {}
+
+  void OnStep(const runtime::StepReport& report) override {
+    metrics_.ObserveStep(PhaseOf(report.phase), report.duration, report.sessions);
+  }
+
+ private:
+  static telemetry::StepPhase PhaseOf(runtime::Phase phase) {
+    switch (phase) {
+      case runtime::Phase::kPrefill:
+        return telemetry::StepPhase::kPrefill;
+      case runtime::Phase::kDecode:
+        return telemetry::StepPhase::kDecode;
+      case runtime::Phase::kMixed:
+        return telemetry::StepPhase::kMixed;
+    }
+    return telemetry::StepPhase::kMixed;
+  }
+
+  telemetry::Metrics& metrics_;
+};
+
+absl::StatusOr<std::unique_ptr<router::LocalBackbone>> LoadBackbone(
+    const Node::Options& options, runtime::EngineObserver* observer) {
+  const EngineConfig& config = options.config.engine();
+  model::LoadOptions load;
+  load.chat_template = config.chat_template();
+  load.progress = options.progress;
+  router::LocalBackboneOptions backbone;
+  CCOE_ASSIGN_OR_RETURN(backbone.model, model::Model::Load(config.model(), load));
+  if (!options.config.experts().empty()) {
+    CCOE_ASSIGN_OR_RETURN(backbone.experts, model::LoadExpertFolder(options.config.experts()));
+  }
+  CCOE_ASSIGN_OR_RETURN(backbone.cpu.arithmetic, ArithmeticOf(config));
+  backbone.cpu.threads = config.threads();
+  backbone.kv_budget_bytes = static_cast<size_t>(config.kv_cache_mib()) << 20;
+  backbone.max_sessions = config.max_sessions();
+  backbone.max_waiting = config.max_waiting();
+  backbone.max_step_rows = config.max_step_rows();
+  backbone.max_context = config.max_context();
+  backbone.observer = observer;
+  return router::LocalBackbone::Create(std::move(backbone));
+}
+
+}  // namespace
+
+absl::Status CompleteServeConfig(ServeConfig* config) {
+  CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_server()));
+  CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_engine()));
+  CCOE_RETURN_IF_ERROR(ArithmeticOf(config->engine()).status());
+  return rpc::CompleteConfig(config->mutable_limits());
+}
+
+// In the order of construction: each outlives what follows it.
+struct Node::State {
+  absl::Duration drain_timeout;
+  std::unique_ptr<telemetry::Metrics> metrics;
+  std::unique_ptr<StepObserver> observer;
+  std::unique_ptr<router::LocalBackbone> backbone;
+  std::unique_ptr<router::Router> router;
+  std::unique_ptr<rpc::Server> server;
+  std::unique_ptr<telemetry::MetricsServer> metrics_server;  // null: not asked for
+  std::string metrics_address;
+};
+
+absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
+  const ServeConfig& config = options.config;
+  auto state = std::make_unique<State>();
+  state->drain_timeout = rpc::FromProto(config.server().drain_timeout());
+  CCOE_ASSIGN_OR_RETURN(const compute::Arithmetic arithmetic, ArithmeticOf(config.engine()));
+  state->metrics = std::make_unique<telemetry::Metrics>(telemetry::MetricsOptions{
+      "serve", CCOE_VERSION, std::string(compute::ArithmeticName(arithmetic))});
+  state->observer = std::make_unique<StepObserver>(*state->metrics);
+  CCOE_ASSIGN_OR_RETURN(state->backbone, LoadBackbone(options, state->observer.get()));
+  state->router = std::make_unique<router::Router>(router::RouterOptions{
+      state->backbone.get(), state->metrics.get(),
+      router::LimitsFromConfig(config.limits(), config.server()), CCOE_VERSION});
+  CCOE_ASSIGN_OR_RETURN(
+      state->server,
+      rpc::Server::Start({config.server().listen(), config.server().health_listen(),
+                          config.server().max_message_bytes(), state->router->services()}));
+  if (const std::string& listen = config.server().metrics_listen(); !listen.empty()) {
+    CCOE_ASSIGN_OR_RETURN(state->metrics_server,
+                          telemetry::MetricsServer::Start(listen, *state->metrics));
+    state->metrics_address =
+        absl::StrCat(listen.substr(0, listen.rfind(':') + 1), state->metrics_server->port());
+  }
+  return std::unique_ptr<Node>(new Node(std::move(state)));
+}
+
+Node::Node(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+Node::~Node() = default;
+
+std::shared_ptr<grpc::Channel> Node::InProcessChannel() {
+  return state_->server->InProcessChannel();
+}
+
+const std::string& Node::address() const { return state_->server->address(); }
+const std::string& Node::health_address() const { return state_->server->health_address(); }
+const std::string& Node::metrics_address() const { return state_->metrics_address; }
+
+std::string Node::DescribeExperts() const {
+  std::string text;
+  for (const router::CatalogEntry& entry : state_->backbone->GetCatalog()->experts) {
+    const runtime::ExpertKey& key = entry.info.key;
+    absl::StrAppend(&text, text.empty() ? "" : ", ", key.name, key.version.empty() ? "" : " ",
+                    key.version);
+  }
+  return text;
+}
+
+bool Node::Drain() {
+  state_->server->SetHealth(rpc::Server::Health::kNotServing);
+  const bool finished = state_->router->Drain(state_->drain_timeout);
+  state_->server->Shutdown(kShutdownGrace);
+  return finished;
+}
+
+}  // namespace ccoe::cli

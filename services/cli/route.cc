@@ -1,0 +1,99 @@
+#include <memory>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_format.h"
+#include "services/cli/command.h"
+#include "services/cli/connection.h"
+#include "services/cli/event_json.h"
+#include "services/cli/request_options.h"
+
+namespace ccoe::cli {
+namespace {
+
+constexpr char kExamples[] =
+    R"(With --json the last line holds domain, expert, version, stage, confidence, runner_up
+and the candidates with their scores.
+
+Examples:
+  ccoe route --server localhost:50051 "SELECT the ten best customers"
+  ccoe route --model model.gguf --experts experts --json - < question.txt)";
+
+struct Options {
+  ConnectionOptions connection;
+  std::string prompt;
+  double min_confidence = 0;
+  bool json = false;
+};
+
+void ShowJson(Terminal& terminal, const v1::RouteResponse& response) {
+  nlohmann::ordered_json line = RouteJson(response.route());
+  line["candidates"] = nlohmann::ordered_json::array();
+  for (const auto& candidate : response.candidates()) {
+    line["candidates"].push_back({{"domain", candidate.domain()},
+                                  {"score", candidate.score()},
+                                  {"threshold", candidate.threshold()}});
+  }
+  terminal.OutJson(line);
+}
+
+void ShowText(Terminal& terminal, const v1::RouteResponse& response) {
+  const v1::RouteDecision& route = response.route();
+  terminal.OutUntrusted(absl::StrFormat("%s: %s%s%s, by %s, confidence %.2f\n", route.domain(),
+                                        route.expert(), route.version().empty() ? "" : " ",
+                                        route.version(), StageName(route.stage()),
+                                        route.confidence()));
+  for (const auto& candidate : response.candidates()) {
+    terminal.OutUntrusted(absl::StrFormat("  %-16s score %.2f, claims from %.2f\n",
+                                          candidate.domain(), candidate.score(),
+                                          candidate.threshold()));
+  }
+}
+
+ExitCode RunRoute(Context& context, const Options& options) {
+  Terminal& terminal = context.terminal;
+  const auto prompt = ReadPrompt(options.prompt);
+  if (!prompt.ok()) {
+    terminal.Error(prompt.status().message());
+    return ExitCode::kUsage;
+  }
+  ExitCode exit_code = ExitCode::kOk;
+  const auto connection = Connection::Open(terminal, options.connection, &exit_code);
+  if (connection == nullptr) return exit_code;
+
+  v1::RouteRequest request;
+  v1::ChatMessage& user = *request.mutable_chat()->add_messages();
+  user.set_role(v1::ROLE_USER);
+  user.set_content(*prompt);
+  request.mutable_routing()->set_min_confidence(options.min_confidence);
+  Cancellation cancellation;
+  const Signals::Scope scope(context.signals, [&](int) { cancellation.Cancel(); });
+  const auto response = connection->client().Route(request, absl::Seconds(30), &cancellation);
+  if (!response.ok()) return connection->Report(terminal, response.status());
+  if (options.json) {
+    ShowJson(terminal, *response);
+  } else {
+    ShowText(terminal, *response);
+  }
+  return ExitCode::kOk;
+}
+
+}  // namespace
+
+void AddRoute(CLI::App& app, Action* action) {
+  CLI::App* command =
+      app.add_subcommand("route", "Say which expert would answer a prompt, and why");
+  auto options = std::make_shared<Options>();
+  command->add_option("PROMPT", options->prompt, "The prompt; - reads it from standard input")
+      ->required();
+  command->add_flag("--json", options->json, "One line of JSON");
+  command->add_option("--min-confidence", options->min_confidence,
+                      "Below it `general` answers, in [0, 1] (default 0)");
+  AddConnectionOptions(command, &options->connection);
+  command->footer(kExamples);
+  command->callback([options, action] {
+    *action = [options](Context& context) { return RunRoute(context, *options); };
+  });
+}
+
+}  // namespace ccoe::cli

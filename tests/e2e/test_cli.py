@@ -1,0 +1,186 @@
+"""What scripts rely on of the command line: exit codes, the last line of --json, what goes where."""
+
+import json
+import signal
+import subprocess
+
+import processes
+import prompts
+import pytest
+
+GENERATE_FIELDS = {"text", "token_ids", "domain", "expert", "route", "finish_reason", "usage",
+                   "timings_ms"}
+ROUTE_FIELDS = {"domain", "expert", "stage", "confidence", "runner_up"}
+
+
+@pytest.fixture(params=["server", "embedded"])
+def target(request, shared, model, experts):
+    """The arguments of both ways to reach the services."""
+    if request.param == "server":
+        return ["--server", shared.router.listen]
+    return ["--model", str(model), "--experts", str(experts)]
+
+
+def last_line(result):
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("}\n")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_generate_json(cli, target):
+    result = cli("generate", *target, "--json", "--temperature", 0, "--max-tokens", 12, prompts.SQL)
+    last = last_line(result)
+    assert GENERATE_FIELDS <= set(last)
+    assert last["domain"] == last["expert"] == "sql"
+    assert last["route"]["stage"] == "rules"
+    assert last["finish_reason"] in ("stop", "length")
+    assert last["usage"]["completion_tokens"] == len(last["token_ids"])
+    assert last["timings_ms"]["total"] > 0
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert "".join(line["text"] for line in lines if line["event"] == "delta") == last["text"]
+
+
+def test_text_is_the_answer_alone(cli, target):
+    arguments = [*target, "--temperature", 0, "--max-tokens", 12]
+    text = cli("generate", *arguments, prompts.SQL)
+    answer = last_line(cli("generate", *arguments, "--json", prompts.SQL))["text"]
+    assert text.stdout == answer.rstrip("\n") + "\n"
+    assert text.stderr == ""
+
+
+def test_prompt_from_standard_input(cli, target):
+    arguments = ["generate", *target, "--json", "--temperature", 0, "--max-tokens", 6]
+    given = last_line(cli(*arguments, prompts.GENERAL))
+    piped = last_line(cli(*arguments, "-", input=prompts.GENERAL + "\n"))
+    assert piped["token_ids"] == given["token_ids"]
+
+
+def test_raw_continues_the_prompt(cli, target):
+    arguments = ["generate", *target, "--json", "--temperature", 0, "--max-tokens", 6, "--domain",
+                 "general", "The capital of France is"]
+    raw = last_line(cli(*arguments, "--raw"))
+    assert raw["usage"]["prompt_tokens"] == 5
+    assert raw["route"]["stage"] == "explicit"
+
+
+@pytest.mark.parametrize("domain", sorted(prompts.BY_DOMAIN))
+def test_route_json(cli, shared, domain):
+    last = last_line(cli("route", "--server", shared.router.listen, "--json",
+                         prompts.BY_DOMAIN[domain]))
+    assert ROUTE_FIELDS <= set(last)
+    assert last["domain"] == last["expert"] == domain
+    assert 0 <= last["confidence"] <= 1
+
+
+def test_route_embedded(cli, model, experts):
+    last = last_line(cli("route", "--model", model, "--experts", experts, "--json", "-",
+                         input=prompts.BIRDS))
+    assert (last["domain"], last["stage"]) == ("birds", "rules")
+
+
+def test_experts_json(cli, target):
+    result = cli("experts", *target, "--json")
+    assert result.returncode == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {row["name"]: row["state"] for row in rows} == {
+        "sql": "ready", "birds": "ready", "general": "ready"}
+
+
+def test_chat_from_a_pipe(cli, target):
+    result = cli("chat", *target, "--temperature", 0, "--max-tokens", 8,
+                 input=f"{prompts.GENERAL}\n/domain sql\n{prompts.GENERAL}\n/quit\n")
+    assert result.returncode == 0, result.stderr
+    assert "[general]" in result.stdout and "[sql]" in result.stdout
+
+
+def test_health(cli, shared):
+    for process in shared.processes():
+        result = cli("health", "--server", process.health)
+        assert (result.returncode, result.stdout) == (0, "SERVING\n")
+
+
+def test_model_inspect(cli, model):
+    summary = last_line(cli("model", "inspect", "--json", model))
+    assert summary["digest"].startswith("sha256:")
+    assert (summary["family"], summary["layers"]) == ("llama", 30)
+    assert summary["digest"] in cli("model", "inspect", model).stdout
+
+
+def test_expert_inspect(cli, model, experts):
+    summary = last_line(cli("expert", "inspect", "--json", experts / "sql", "--model", model))
+    assert summary["ok"] and all(check["ok"] for check in summary["checks"])
+
+
+def test_expert_of_another_model_is_refused(cli, model, experts, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for file in (experts / "birds").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    manifest = json.loads((folder / "expert.json").read_text())
+    manifest["base"]["digest"] = "sha256:" + "0" * 64
+    (folder / "expert.json").write_text(json.dumps(manifest))
+    result = cli("expert", "inspect", "--json", folder, "--model", model)
+    summary = json.loads(result.stdout.splitlines()[-1])
+    assert (result.returncode, summary["ok"]) == (4, False)
+    assert summary["reason"] and summary["reason"] in result.stderr
+    assert cli("generate", "--model", model, "--experts", tmp_path, "hello").returncode == 4
+
+
+@pytest.mark.parametrize("arguments, code", [
+    (["generate"], 2),
+    (["generate", "--server", "localhost:1", "--model", "x", "hello"], 2),
+    (["generate", "hello"], 2),
+    (["generate", "--no-such-flag", "hello"], 2),
+    (["no-such-command"], 2),
+    (["generate", "--server", "127.0.0.1:1", "hello"], 3),
+    (["health", "--server", "127.0.0.1:1"], 3),
+    (["generate", "--model", "/nonexistent.gguf", "hello"], 4),
+    (["model", "inspect", "/nonexistent.gguf"], 4),
+    (["expert", "inspect", "/nonexistent"], 4),
+    (["serve", "--model", "/nonexistent.gguf", "--check-config", "--listen", "nowhere"], 2),
+    (["--help"], 0),
+    (["version"], 0),
+])
+def test_exit_codes(cli, arguments, code):
+    result = cli(*arguments)
+    assert result.returncode == code, result.stderr
+    assert (result.stderr == "") == (code == 0)
+
+
+def test_a_refused_request_exits_with_one(cli, target):
+    result = cli("generate", *target, "--domain", "astrology", "hello")
+    assert result.returncode == 1
+    assert "UNKNOWN_DOMAIN" in result.stderr and result.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["generate", "chat", "route", "serve", "experts", "health",
+                                     "version", "model inspect", "expert inspect"])
+def test_help_teaches(cli, command):
+    result = cli(*command.split(), "--help")
+    assert result.returncode == 0
+    assert f"ccoe {command}" in result.stdout
+
+
+def test_interrupt(target):
+    child = subprocess.Popen(
+        [str(processes.BIN / "ccoe"), "generate", *target, "--max-tokens", "4000", "--json",
+         prompts.GENERAL], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(4):
+        assert child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=30)
+    assert child.returncode == 130
+
+
+def test_unknown_configuration_key(cli, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"engine": {"modle": "x"}}')
+    result = cli("serve", "--config", path, "--check-config")
+    assert result.returncode == 2
+    assert "modle" in result.stderr
+
+
+def test_print_config(cli, model):
+    result = cli("serve", "--model", model, "--print-config")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["engine"]["model"] == str(model)

@@ -1,0 +1,88 @@
+"""Health, reflection, channelz, request ids and metrics of a deployment."""
+
+import api
+import grpc
+import prompts
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def check_health(address, service=""):
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status
+
+
+def test_health_on_both_ports(shared):
+    for process in shared.processes():
+        assert check_health(process.listen) == SERVING
+        assert check_health(process.health) == SERVING
+    assert check_health(shared.router.listen, "ccoe.v1.GenerationService") == SERVING
+    error = api.failure_of(check_health, shared.router.listen, "no.such.Service")
+    assert error.code == grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection(shared):
+    with grpc.insecure_channel(shared.router.listen) as channel:
+        names = set(ProtoReflectionDescriptorDatabase(channel).get_services())
+    assert {"ccoe.v1.GenerationService", "ccoe.v1.CatalogService", "grpc.health.v1.Health",
+            "grpc.channelz.v1.Channelz"} <= names
+
+
+def test_request_id_is_echoed(client, shared):
+    given = "e2e.request-0001"
+    call = client.stream(api.request(prompts.SQL, max_tokens=4),
+                         metadata=[("x-request-id", given)])
+    answer = api.collect(call)
+    assert answer.started.request_id == given
+    assert dict(call.initial_metadata())["x-request-id"] == given
+    for process in [shared.router, shared.backbone, shared.experts[0]]:
+        assert given in process.log.read_text(), f"{process.name} does not log the request's id"
+
+
+def test_request_id_is_made(client):
+    call = client.stream(api.request(prompts.GENERAL, max_tokens=2),
+                         metadata=[("x-request-id", "not valid!")])
+    answer = api.collect(call)
+    assert answer.started.request_id not in ("", "not valid!")
+    assert dict(call.initial_metadata())["x-request-id"] == answer.started.request_id
+
+
+def test_prompts_are_never_logged(client, shared):
+    marker = "xylophonequartz"
+    client.answer(api.request(f"Tell me of {marker}.", max_tokens=4))
+    for process in shared.processes():
+        assert marker not in process.log.read_text()
+
+
+def test_metrics(client, shared):
+    client.answer(api.request(prompts.SQL, max_tokens=4))
+    router, backbone = shared.router.scrape(), shared.backbone.scrape()
+    assert any(name.startswith("ccoe_build_info{") for name in router)
+    assert router["ccoe_time_to_first_token_seconds_count"] > 0
+    assert router["ccoe_inter_token_latency_seconds_count"] > 0
+    assert any(name.startswith("ccoe_requests_total{") and value > 0
+               for name, value in router.items())
+    assert any(name.startswith("ccoe_step_duration_seconds_count{") and value > 0
+               for name, value in backbone.items())
+    assert backbone['ccoe_hidden_state_bytes_total{direction="sent"}'] > 0
+
+
+def test_catalog(client, model):
+    del model
+    experts = client.catalog.ListExperts(api.catalog.ListExpertsRequest(), timeout=10).experts
+    assert [expert.domain for expert in experts] == ["birds", "general", "sql"]
+    info = client.catalog.GetModel(api.catalog.GetModelRequest(), timeout=10).model
+    assert info.layers == 30 and info.digest.startswith("sha256:")
+    assert info.arithmetic == "i8b32.v1"
+
+
+def test_tokenize_and_count(client):
+    message = api.generation.TokenizeRequest(text=api.types.Text(text="a  12 <|im_end|>"))
+    tokens = client.generation.Tokenize(message, timeout=10).tokens
+    assert b"".join(token.token for token in tokens) == b"a  12 <|im_end|>"
+    count = client.generation.CountTokens(
+        api.generation.CountTokensRequest(text=message.text), timeout=10)
+    assert count.tokens == len(tokens)
