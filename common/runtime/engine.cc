@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/check.h"
+#include "common/base/error.h"
 #include "common/base/status_macros.h"
 #include "common/runtime/engine_impl.h"
 
@@ -29,6 +30,9 @@ absl::Status CheckRange(const EngineOptions& options) {
   }
   return absl::OkStatus();
 }
+
+// What a client that met a full queue is asked to wait.
+constexpr absl::Duration kQueueFullDelay = absl::Seconds(1);
 
 }  // namespace
 
@@ -168,9 +172,9 @@ absl::Status EngineImpl::CheckSpec(const SessionSpec& spec) const {
     return absl::InvalidArgumentError("the prompt is empty or max_tokens is negative");
   }
   if (spec.prompt.size() + room > static_cast<size_t>(options_.max_context)) {
-    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", spec.prompt.size(),
-                                                   " tokens; the limit is ",
-                                                   options_.max_context - room));
+    return base::MakeError(base::Reason::kPromptTooLong,
+                           absl::StrCat("the prompt has ", spec.prompt.size(),
+                                        " tokens; the limit is ", options_.max_context - room));
   }
   if (spec.score_from.has_value() &&
       (*spec.score_from < 1 || *spec.score_from >= static_cast<int>(spec.prompt.size()))) {
@@ -178,19 +182,23 @@ absl::Status EngineImpl::CheckSpec(const SessionSpec& spec) const {
   }
   const int pages = KvPool::PagesFor(options_.layer_end - options_.layer_begin, PositionsOf(spec));
   if (pages > pool_->total()) {
-    return absl::InvalidArgumentError(absl::StrCat("the request needs ", pages,
-                                                   " KV pages, the server has ", pool_->total(),
-                                                   "; shorten the prompt or lower max_tokens"));
+    return base::MakeError(
+        base::Reason::kSessionTooLarge,
+        absl::StrCat("the request needs ", pages, " KV pages, the server has ", pool_->total(),
+                     "; shorten the prompt or lower max_tokens"));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* listener) {
-  if (draining_) return absl::UnavailableError("the server is draining; try another");
+  if (draining_) {
+    return base::MakeError(base::Reason::kDraining, "the server is draining; try another");
+  }
   CCOE_RETURN_IF_ERROR(CheckSpec(spec));
   CCOE_ASSIGN_OR_RETURN(const ExpertEntry* expert, directory_.Find(spec.expert));
   if (!directory_.Healthy(*expert)) {
-    return absl::UnavailableError(
+    return base::MakeError(
+        base::Reason::kExpertUnavailable,
         absl::StrCat("expert ", spec.expert.name, " has no replica that is connected"));
   }
   if (waiting_sessions_.fetch_add(1) >= options_.max_waiting) {
@@ -233,21 +241,17 @@ void EngineImpl::FeedRows(RemoteListener* listener, std::vector<HiddenRows> rows
 }
 
 void EngineImpl::CloseRemote(RemoteListener* listener, SessionId session) {
-  Post([this, listener, session] {
-    const auto it = guests_.find({listener, session});
-    if (it == guests_.end()) return;
-    const int queued = it->second->queued_rows;
-    guests_.erase(it);
-    kv_pages_used_ = pool_->used();
-    listener->OnConsumed(queued);
-  });
+  Post([this, listener, session] { CloseGuest({listener, session}); });
 }
 
 void EngineImpl::DetachListener(RemoteListener* listener) {
   std::promise<void> detached;
   Post([&] {
-    std::erase_if(guests_, [&](const auto& item) { return item.first.first == listener; });
-    consumed_rows_.erase(listener);
+    std::vector<GuestKey> keys;
+    for (const auto& [key, guest] : guests_) {
+      if (key.first == listener) keys.push_back(key);
+    }
+    for (const GuestKey& key : keys) CloseGuest(key);
     detached.set_value();
   });
   detached.get_future().wait();

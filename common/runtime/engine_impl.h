@@ -72,6 +72,7 @@ class EngineImpl final : public Engine {
   void Fail(SessionId session, const absl::Status& why);
   void OpenGuest(SessionId session, const RemoteSpec& spec, RemoteListener* listener);
   void FeedGuest(RemoteListener* listener, HiddenRows rows);
+  void CloseGuest(const GuestKey& key);
 
   // The engine's thread, engine_step.cc.
   bool Step();

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/base/error.h"
 #include "common/runtime/engine_impl.h"
 
 // The engine's thread: its loop, and how sessions begin and end.
@@ -28,12 +29,15 @@ void EngineImpl::Loop() {
   }
   for (Command& command : inbox_.TakeAll()) command();
   while (!local_.empty()) {
-    Fail(local_.begin()->first, absl::UnavailableError("the server is stopping; try another"));
+    Fail(local_.begin()->first,
+         base::MakeError(base::Reason::kDraining, "the server is stopping; try another"));
   }
-  for (const auto& [key, guest] : guests_) {
-    key.first->OnFailed(key.second, absl::UnavailableError("the expert is stopping"));
+  while (!guests_.empty()) {
+    const GuestKey key = guests_.begin()->first;
+    CloseGuest(key);
+    key.first->OnFailed(key.second,
+                        base::MakeError(base::Reason::kDraining, "the expert is stopping"));
   }
-  guests_.clear();
 }
 
 void EngineImpl::AdmitWaiting() {
@@ -45,8 +49,8 @@ void EngineImpl::AdmitWaiting() {
   for (SessionId id : waiting_) {
     LocalSequence& sequence = *FindLocal(id);
     if (now >= sequence.spec.queue_deadline) {
-      failed.emplace_back(
-          id, absl::ResourceExhaustedError("waited for KV blocks until the queue time ran out"));
+      failed.emplace_back(id, base::MakeError(base::Reason::kQueueTimeout,
+                                              "waited for KV blocks until the queue time ran out"));
     } else if (blocked || sequence.retry_at > now ||
                running >= static_cast<size_t>(options_.max_sessions)) {
       still.push_back(id);
@@ -69,7 +73,8 @@ absl::Status EngineImpl::Admit(LocalSequence& sequence) {
   const ExpertEntry& expert = *sequence.expert;
   RemoteExpert* replica = expert.local ? nullptr : directory_.PickReplica(expert);
   if (!expert.local && replica == nullptr) {
-    return absl::UnavailableError(
+    return base::MakeError(
+        base::Reason::kExpertUnavailable,
         absl::StrCat("expert ", expert.info.key.name, " has no replica that is connected"));
   }
   sequence.layer_begin = options_.layer_begin;
@@ -136,7 +141,7 @@ void EngineImpl::Fail(SessionId session, const absl::Status& why) {
 
 void EngineImpl::OpenGuest(SessionId session, const RemoteSpec& spec, RemoteListener* listener) {
   const auto refuse = [&](absl::Status why) { listener->OnOpened(session, std::move(why)); };
-  if (draining_) return refuse(absl::UnavailableError("the expert is draining"));
+  if (draining_) return refuse(base::MakeError(base::Reason::kDraining, "the expert is draining"));
   if (guests_.contains({listener, session})) {
     return refuse(absl::AlreadyExistsError("the session is open already"));
   }
@@ -146,10 +151,12 @@ void EngineImpl::OpenGuest(SessionId session, const RemoteSpec& spec, RemoteList
   if (!(*expert)->local || info.package_digest != spec.package_digest ||
       spec.attach_depth < options_.layer_begin || spec.attach_depth > info.attach_depth ||
       spec.max_positions < 1 || spec.max_positions > options_.max_context) {
-    return refuse(absl::FailedPreconditionError(absl::StrCat(
-        "expert ", info.key.name, " here has package ", info.package_digest, " and layers from ",
-        options_.layer_begin, "; asked for ", spec.package_digest, " at layer ", spec.attach_depth,
-        " with ", spec.max_positions, " positions of at most ", options_.max_context)));
+    return refuse(base::MakeError(
+        base::Reason::kModelMismatch,
+        absl::StrCat("expert ", info.key.name, " here has package ", info.package_digest,
+                     " and layers from ", options_.layer_begin, "; asked for ", spec.package_digest,
+                     " at layer ", spec.attach_depth, " with ", spec.max_positions,
+                     " positions of at most ", options_.max_context)));
   }
   auto guest = std::make_unique<GuestSequence>(session, spec, listener);
   auto blocks = pool_->Reserve(options_.layer_end - spec.attach_depth, spec.max_positions);
@@ -159,6 +166,7 @@ void EngineImpl::OpenGuest(SessionId session, const RemoteSpec& spec, RemoteList
   guest->layer_begin = spec.attach_depth;
   guest->layer_end = options_.layer_end;
   guests_.emplace(GuestKey(listener, session), std::move(guest));
+  open_sessions_.fetch_add(1);
   listener->OnOpened(session, absl::OkStatus());
 }
 
@@ -174,12 +182,23 @@ void EngineImpl::FeedGuest(RemoteListener* listener, HiddenRows rows) {
   const int queued = guest.queued_rows;
   const absl::Status status = guest.Enqueue(std::move(rows), options_.model->config());
   if (!status.ok()) {
-    guests_.erase(it);
-    listener->OnConsumed(queued + count);
+    listener->OnConsumed(count);
+    CloseGuest({listener, session});
     listener->OnFailed(session, status);
   } else if (guest.queued_rows != queued + count) {  // stale rows, or a replay that replaced some
     listener->OnConsumed(queued + count - guest.queued_rows);
   }
+}
+
+// Forgets a guest and gives its blocks and the credit of its queued rows back.
+void EngineImpl::CloseGuest(const GuestKey& key) {
+  const auto it = guests_.find(key);
+  if (it == guests_.end()) return;
+  const int queued = it->second->queued_rows;
+  guests_.erase(it);
+  kv_pages_used_ = pool_->used();
+  open_sessions_.fetch_sub(1);
+  if (queued > 0) key.first->OnConsumed(queued);
 }
 
 }  // namespace ccoe::runtime

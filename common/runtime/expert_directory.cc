@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/error.h"
 
 namespace ccoe::runtime {
 
@@ -54,9 +55,10 @@ absl::StatusOr<const ExpertEntry*> ExpertDirectory::Find(const ExpertKey& key) c
     unusable = it->entry.get();
   }
   if (unusable != nullptr) return unusable;
-  return absl::NotFoundError(absl::StrCat("no expert ", key.name,
-                                          key.version.empty() ? "" : " version ", key.version,
-                                          "; list the experts to see those served"));
+  return base::MakeError(
+      base::Reason::kUnknownExpert,
+      absl::StrCat("no expert ", key.name, key.version.empty() ? "" : " version ", key.version,
+                   "; list the experts to see those served"));
 }
 
 RemoteExpert* ExpertDirectory::PickReplica(const ExpertEntry& entry) {

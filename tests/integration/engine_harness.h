@@ -1,0 +1,95 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/base/mutex.h"
+#include "common/runtime/engine.h"
+
+// What integration tests of the engine share: a listener that collects, engines of tiny models, and
+// a link between two engines without a wire.
+namespace ccoe::testing {
+
+// tests/goldens/tiny/<name>; dies when it cannot be loaded.
+std::shared_ptr<const model::Model> TinyModel(const std::string& name);
+std::shared_ptr<const model::ExpertPackage> TinyPackage(const std::string& name);
+// The model that CCOE_MODEL names, or null when it is not set.
+std::shared_ptr<const model::Model> RealModel();
+
+struct EngineSetup {
+  compute::CpuOptions cpu;
+  int layer_begin = 0;
+  int layer_end = 0;
+  bool serve_general = true;
+  int max_step_rows = 256;
+  int max_sessions = 256;
+  int max_waiting = 256;
+  size_t kv_budget_bytes = size_t{16} << 20;
+};
+std::unique_ptr<runtime::Engine> MakeEngine(std::shared_ptr<const model::Model> model,
+                                            const EngineSetup& setup);
+
+// Collects one session's events.
+class Collector final : public runtime::SessionListener {
+ public:
+  void OnAdmitted() override;
+  void OnDelta(const runtime::Delta& delta) override;
+  void OnFinished(const runtime::Finished& finished) override;
+  void OnFailed(const absl::Status& status) override;
+
+  // Waits for the end; false after half a minute.
+  bool Wait();
+  // Waits until `count` tokens have come or the session has ended.
+  void WaitForTokens(size_t count);
+
+  // After Wait.
+  absl::Status status;
+  std::optional<runtime::Finished> finished;
+  std::vector<runtime::GeneratedToken> tokens;
+  std::string text;
+  std::vector<int32_t> Ids() const;
+
+ private:
+  base::Mutex mutex_;
+  base::CondVar changed_;
+  bool ended_ = false;
+  size_t token_count_ = 0;
+};
+
+// Connects a backbone's engine with an expert's, in one process: what a link does, without a wire.
+// Destroy it after both engines.
+class LoopbackLink final : public runtime::RemoteExpert, public runtime::RemoteListener {
+ public:
+  explicit LoopbackLink(int credit_rows) : credit_rows_(credit_rows) {}
+  // Adds `expert` to the backbone.
+  absl::Status Connect(runtime::Engine* backbone, runtime::Engine* expert_engine,
+                       const runtime::ExpertInfo& expert);
+  // As when the expert's process dies.
+  void Cut();
+
+  int CreditRows() const override;
+  void OpenSession(runtime::SessionId session, const runtime::RemoteSpec& spec) override;
+  void Send(std::vector<runtime::HiddenRows> rows) override;
+  void CloseSession(runtime::SessionId session) override;
+
+  void OnOpened(runtime::SessionId session, const absl::Status& status) override;
+  void OnResults(std::vector<runtime::RemoteResult> results) override;
+  void OnFailed(runtime::SessionId session, const absl::Status& status) override;
+  void OnConsumed(int rows) override;
+
+  int max_in_flight() const { return max_in_flight_; }
+
+ private:
+  const int credit_rows_;
+  std::atomic<int> in_flight_{0};
+  std::atomic<int> max_in_flight_{0};
+  runtime::Engine* backbone_ = nullptr;
+  runtime::Engine* expert_ = nullptr;
+};
+
+}  // namespace ccoe::testing

@@ -1,0 +1,55 @@
+#include "common/runtime/kv_pool.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace ccoe::runtime {
+namespace {
+
+class KvPoolTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto device = compute::NewCpuDevice({.kernels = compute::CpuKernels::kScalar, .threads = 1});
+    ASSERT_TRUE(device.ok()) << device.status();
+    device_ = *std::move(device);
+    auto one = device_->NewKvPages({2, 16}, 1);
+    ASSERT_TRUE(one.ok()) << one.status();
+    auto pool = KvPool::Create(*device_, {2, 16}, 10 * (*one)->page_bytes());
+    ASSERT_TRUE(pool.ok()) << pool.status();
+    pool_ = *std::move(pool);
+  }
+
+  std::unique_ptr<compute::Device> device_;
+  std::unique_ptr<KvPool> pool_;
+};
+
+TEST_F(KvPoolTest, ReservesWholePagesForEveryLayer) {
+  auto blocks = pool_->Reserve(/*layers=*/2, /*positions=*/33);
+  ASSERT_TRUE(blocks.ok()) << blocks.status();
+  EXPECT_EQ(pool_->used(), 4);
+  std::set<int32_t> pages(blocks->Table(0), blocks->Table(0) + 2);
+  pages.insert(blocks->Table(1), blocks->Table(1) + 2);
+  EXPECT_EQ(pages.size(), 4u);
+}
+
+TEST_F(KvPoolTest, RefusesWhatDoesNotFitAndKeepsNothing) {
+  auto blocks = pool_->Reserve(2, 32 * 4);
+  ASSERT_TRUE(blocks.ok());
+  EXPECT_EQ(pool_->Reserve(1, 32 * 3).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(pool_->used(), 8);
+}
+
+TEST_F(KvPoolTest, BlocksGiveThemselvesBack) {
+  {
+    auto blocks = pool_->Reserve(3, 1);
+    ASSERT_TRUE(blocks.ok());
+    KvBlocks moved = *std::move(blocks);
+    EXPECT_EQ(pool_->used(), 3);
+  }
+  EXPECT_EQ(pool_->used(), 0);
+}
+
+}  // namespace
+}  // namespace ccoe::runtime
