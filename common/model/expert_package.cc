@@ -64,18 +64,11 @@ absl::Status CheckFullTensors(const TensorTable& tensors, const ModelConfig& con
   if (tensors.contains(kNorm)) shapes.push_back({std::string(kNorm), 1, config.hidden});
   if (tensors.contains(kHead)) shapes.push_back({std::string(kHead), config.vocab, config.hidden});
   for (const TensorShape& shape : shapes) CCOE_RETURN_IF_ERROR(CheckTensor(tensors, shape));
-  if (tensors.size() == shapes.size()) return absl::OkStatus();
-  for (const auto& [name, view] : tensors) {
-    const bool expected =
-        std::any_of(shapes.begin(), shapes.end(),
-                    [&name = name](const TensorShape& shape) { return shape.name == name; });
-    if (!expected) {
-      return absl::InvalidArgumentError(Cat("the tensor \"", name.substr(0, 200),
-                                            "\" is not one of layers ", attach_depth, " to ",
-                                            config.layers - 1, ", the final norm or the head"));
-    }
-  }
-  return absl::OkStatus();
+  const std::optional<std::string> unexpected = FindUnexpected(tensors, shapes);
+  if (!unexpected.has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(Cat("the tensor \"", unexpected->substr(0, 200),
+                                        "\" is not one of layers ", attach_depth, " to ",
+                                        config.layers - 1, ", the final norm or the head"));
 }
 
 absl::Status CheckManifestAgainst(const ExpertManifest& manifest, const ModelConfig& config) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -59,18 +60,11 @@ absl::Status CheckTensors(const ModelParts& parts) {
   for (const TensorShape& shape : shapes) {
     CCOE_RETURN_IF_ERROR(CheckTensor(parts.tensors, shape));
   }
-  if (parts.tensors.size() == shapes.size()) return absl::OkStatus();
-  for (const auto& [name, view] : parts.tensors) {
-    const bool expected =
-        std::any_of(shapes.begin(), shapes.end(),
-                    [&name = name](const TensorShape& shape) { return shape.name == name; });
-    if (!expected) {
-      return absl::UnimplementedError(Cat("the tensor \"", name, "\" is no part of the ",
-                                          FamilyName(parts.config.family),
-                                          " architecture as it is supported"));
-    }
-  }
-  return absl::OkStatus();
+  const std::optional<std::string> unexpected = FindUnexpected(parts.tensors, shapes);
+  if (!unexpected.has_value()) return absl::OkStatus();
+  return absl::UnimplementedError(Cat("the tensor \"", unexpected->substr(0, 200),
+                                      "\" is no part of the ", FamilyName(parts.config.family),
+                                      " architecture as it is supported"));
 }
 
 }  // namespace

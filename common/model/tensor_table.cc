@@ -1,5 +1,8 @@
 #include "common/model/tensor_table.h"
 
+#include <set>
+#include <utility>
+
 #include "common/model/text.h"
 
 namespace ccoe::model {
@@ -59,6 +62,16 @@ absl::Status CheckTensor(const TensorTable& table, const TensorShape& expected) 
                                           "; a vector has to be f32, f16 or bf16"));
   }
   return absl::OkStatus();
+}
+
+std::optional<std::string> FindUnexpected(const TensorTable& table,
+                                          absl::Span<const TensorShape> expected) {
+  std::set<std::string_view> names;
+  for (const TensorShape& shape : expected) names.insert(shape.name);
+  for (const auto& entry : table) {
+    if (!names.contains(entry.first)) return entry.first;
+  }
+  return std::nullopt;
 }
 
 }  // namespace ccoe::model

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "common/base/tensor_view.h"
 #include "common/model/config.h"
 
@@ -29,5 +31,9 @@ std::vector<TensorShape> ModelTensors(const ModelConfig& config);
 // INVALID_ARGUMENT names a tensor that is missing or has another shape, or a vector that is
 // quantised.
 absl::Status CheckTensor(const TensorTable& table, const TensorShape& expected);
+
+// The name of a tensor that is none of `expected`; nullopt when there is no such tensor.
+std::optional<std::string> FindUnexpected(const TensorTable& table,
+                                          absl::Span<const TensorShape> expected);
 
 }  // namespace ccoe::model
