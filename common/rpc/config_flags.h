@@ -14,9 +14,18 @@
 
 namespace ccoe::rpc {
 
-// The flags of a program whose configuration is a protobuf message `Config` with the fields
-// `server` and `engine`: --config names a file, and every other flag sets a field over what the
-// file says. Outlives the parser's work.
+template <typename Config>
+concept HasEngine = requires(Config& config) {
+  config.mutable_engine();
+};
+template <typename Config>
+concept HasLimits = requires(Config& config) {
+  config.mutable_limits();
+};
+
+// The flags of a program whose configuration is a protobuf message `Config` with the field
+// `server` and perhaps `engine` and `limits`: --config names a file, and every other flag sets a
+// field over what the file says. Outlives the parser's work.
 template <typename Config>
 class ConfigFlags {
  public:
@@ -26,7 +35,7 @@ class ConfigFlags {
     app_.add_flag("--check-config", check_, "Check the configuration and end");
     app_.add_flag("--print-config", print_, "Print the configuration in effect as JSON and end");
     AddServerFlags();
-    AddEngineFlags();
+    if constexpr (HasEngine<Config>) AddEngineFlags();
   }
 
   // A flag with a value; a std::vector takes many.
@@ -45,14 +54,19 @@ class ConfigFlags {
         flag, [this, set] { overrides_.push_back([set](Config& config) { set(config); }); }, help);
   }
 
-  // After parsing: `defaults`, then the file's values, then the flags'; server and engine are
-  // completed.
+  // After parsing: `defaults`, then the file's values, then the flags'; server, engine
+  // and limits are completed.
   absl::StatusOr<Config> Load(Config defaults) const {
     Config config = std::move(defaults);
     if (!file_.empty()) CCOE_RETURN_IF_ERROR(LoadConfigFile(file_, &config));
     for (const auto& set : overrides_) set(config);
     CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_server()));
-    CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_engine()));
+    if constexpr (HasEngine<Config>) {
+      CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_engine()));
+    }
+    if constexpr (HasLimits<Config>) {
+      CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_limits()));
+    }
     return config;
   }
   bool check() const { return check_; }

@@ -326,6 +326,7 @@ class LinkClient::Impl final : public ConnectionEvents {
     {
       base::MutexLock lock(&mutex_);
       state_.status = absl::OkStatus();
+      state_.tried = true;
       state_.draining = false;
       connected_at_ = absl::Now();
     }
@@ -384,6 +385,7 @@ class LinkClient::Impl final : public ConnectionEvents {
     {
       base::MutexLock lock(&mutex_);
       state_.status = status;
+      state_.tried = true;
     }
     Notify(status);
     base::MutexLock lock(&mutex_);

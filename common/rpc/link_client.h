@@ -54,6 +54,7 @@ class LinkClient {
     // belong together.
     absl::Status status;
     bool draining = false;  // the expert process is about to stop
+    bool tried = false;     // the first attempt to connect has succeeded or failed
     // Those of the last handshake; empty before the first.
     std::vector<internal::v1::ExpertDescription> experts;
   };

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "services/router/backbone.h"
+
+namespace ccoe::router {
+
+struct RemoteBackboneOptions {
+  std::string address;  // of the backbone process, "host:port"
+  // For a call without a time limit of its own, and for reaching the backbone.
+  absl::Duration call_timeout = absl::Seconds(10);
+  absl::Duration min_backoff = absl::Milliseconds(100);
+  absl::Duration max_backoff = absl::Seconds(5);
+};
+
+// A backbone in another process, over BackboneService. Connects in the background and again when
+// the connection is lost; sessions that were open then fail with CONNECTION_LOST.
+class RemoteBackbone final : public Backbone {
+ public:
+  explicit RemoteBackbone(RemoteBackboneOptions options);
+  // Fails the sessions that are open and waits for their listeners.
+  ~RemoteBackbone() override;
+
+  // Waits until the backbone was reached for the first time; false when `timeout` passed before.
+  bool WaitUntilReached(absl::Duration timeout);
+
+  std::shared_ptr<const Catalog> GetCatalog() const override;
+  absl::Status Health() const override;
+  runtime::EngineStats Stats() const override;
+  std::string TokenBytes(int32_t id) const override;
+  void Tokenize(runtime::PromptInput input, absl::Time deadline,
+                std::function<void(absl::StatusOr<std::vector<TokenPiece>>)> done) override;
+  absl::StatusOr<runtime::SessionId> Open(SessionRequest request,
+                                          runtime::SessionListener* listener) override;
+  void Cancel(runtime::SessionId session, absl::Status why) override;
+  void Pause(runtime::SessionId session) override;
+  void Resume(runtime::SessionId session) override;
+
+ private:
+  class Impl;
+  const std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ccoe::router
