@@ -38,19 +38,22 @@ inline void UnpackBlock512(const std::byte* block, __m512i* groups) {
   }
 }
 
-// acc + the groups [begin, end) times the inputs of one row.
+// The groups [begin, end) times the inputs of one row, whose sum is `sum`, less the offset.
 template <base::DType F>
 inline __m512i DotGroups512(const __m512i* groups, const int8_t* q, int begin, int end,
                             int32_t sum) {
   constexpr int kShift = FormatOf(F).offset_shift;
-  __m512i acc = kShift < 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-(sum << (kShift & 31)));
+  // Two chains: one alone waits for the latency of its instructions.
+  __m512i acc[2] = {
+      kShift < 0 ? _mm512_setzero_si512() : _mm512_set1_epi32(-(sum << (kShift & 31))),
+      _mm512_setzero_si512()};
 #pragma GCC unroll 8
   for (int g = begin; g < end; ++g) {
     int32_t four;
     __builtin_memcpy(&four, q + 4 * g, sizeof(four));
-    acc = _mm512_dpbusd_epi32(acc, groups[g], _mm512_set1_epi32(four));
+    acc[g % 2] = _mm512_dpbusd_epi32(acc[g % 2], groups[g], _mm512_set1_epi32(four));
   }
-  return acc;
+  return _mm512_add_epi32(acc[0], acc[1]);
 }
 
 // acc = fma(scale * x_scale, float(isum), acc)
@@ -64,7 +67,6 @@ template <base::DType F, int T>
 void VnniTile(const MatmulTask& task, int panel_index, int row) {
   constexpr BlockFormat kFormat = FormatOf(F);
   constexpr size_t kBytes = PackedBlockBytesOf(F);
-  constexpr size_t kPrefetchBytes = 4 * kBytes;
   const std::byte* block = task.panels + static_cast<size_t>(panel_index) * task.panel_bytes;
   const QuantizedBlock* x =
       task.xq + static_cast<size_t>(row / kTileRows) * static_cast<size_t>(task.blocks);
@@ -72,11 +74,6 @@ void VnniTile(const MatmulTask& task, int panel_index, int row) {
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
   for (int b = 0; b < task.blocks; ++b, block += kBytes, ++x) {
-    if constexpr (T <= 2) {
-      for (size_t line = 0; line < kBytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(block) + kPrefetchBytes + line, _MM_HINT_T0);
-      }
-    }
     __m512i groups[8];
     UnpackBlock512<F>(block, groups);
     const __m512 scale = LoadScales512<F>(block);

@@ -46,11 +46,11 @@ std::string CpuDevice::Describe() const {
 absl::StatusOr<std::unique_ptr<Matrix>> CpuDevice::Pack(const base::TensorView& weight) {
   const auto storage = arithmetic_ == Arithmetic::kExact ? PackedMatrix::Storage::kFloat32
                                                          : PackedMatrix::Storage::kAsFile;
-  return PackedMatrix::Pack(weight, storage, pool_);
+  return PackedMatrix::Pack(weight, storage, arena_, pool_);
 }
 
 absl::StatusOr<std::unique_ptr<Matrix>> CpuDevice::PackFloat(const base::TensorView& weight) {
-  return PackedMatrix::Pack(weight, PackedMatrix::Storage::kFloat32, pool_);
+  return PackedMatrix::Pack(weight, PackedMatrix::Storage::kFloat32, arena_, pool_);
 }
 
 absl::StatusOr<std::unique_ptr<Buffer>> CpuDevice::PackVector(const base::TensorView& vector) {

@@ -10,6 +10,7 @@
 #include "common/compute/cpu/kv_pages.h"
 #include "common/compute/cpu/matmul_input.h"
 #include "common/compute/cpu/thread_pool.h"
+#include "common/compute/cpu/weight_arena.h"
 #include "common/compute/device.h"
 
 namespace ccoe::compute::cpu {
@@ -78,6 +79,7 @@ class CpuDevice final : public Device {
   const Arithmetic arithmetic_;
   const KernelTable& kernels_;
   ThreadPool pool_;
+  WeightArena arena_;
 
   // Kept between calls for their memory.
   std::vector<MatmulTask> tasks_;

@@ -118,6 +118,7 @@ absl::Status CheckView(const base::TensorView& view) {
 
 absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(const base::TensorView& weight,
                                                                  Storage storage,
+                                                                 WeightArena& arena,
                                                                  ThreadPool& pool) {
   CCOE_RETURN_IF_ERROR(CheckView(weight));
   std::unique_ptr<PackedMatrix> matrix(new PackedMatrix());
@@ -131,8 +132,8 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(const base::Ten
                                  ? LayoutOf(matrix->format_).block_bytes
                                  : kPanelRows * kBlock * FloatBytes(matrix->format_);
   matrix->panel_bytes_ = static_cast<size_t>(matrix->blocks_) * block_bytes;
-  matrix->memory_ = AlignedMemory(static_cast<size_t>(matrix->panels_) * matrix->panel_bytes_);
-  if (matrix->memory_.data() == nullptr) {
+  matrix->memory_ = arena.Allocate(matrix->bytes());
+  if (matrix->memory_ == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a weight matrix of ",
                                                      matrix->panels_, " panels of ",
                                                      matrix->panel_bytes_, " bytes"));
@@ -152,7 +153,7 @@ void PackedMatrix::PackPanel(const base::TensorView& weight, int panel) {
 
 void PackedMatrix::PackQuantizedPanel(const base::TensorView& weight, int panel) {
   const Layout& layout = LayoutOf(format_);
-  std::byte* to = memory_.data() + static_cast<size_t>(panel) * panel_bytes_;
+  std::byte* to = memory_.get() + static_cast<size_t>(panel) * panel_bytes_;
   const int rows = std::min(kPanelRows, rows_ - panel * kPanelRows);
   DecodedBlock block;
   for (int lane = 0; lane < rows; ++lane) {
@@ -165,7 +166,7 @@ void PackedMatrix::PackQuantizedPanel(const base::TensorView& weight, int panel)
 }
 
 void PackedMatrix::PackFloatPanel(const base::TensorView& weight, int panel) {
-  std::byte* to = memory_.data() + static_cast<size_t>(panel) * panel_bytes_;
+  std::byte* to = memory_.get() + static_cast<size_t>(panel) * panel_bytes_;
   const int rows = std::min(kPanelRows, rows_ - panel * kPanelRows);
   const size_t size = FloatBytes(format_);
   std::vector<float> dequantized(weight.dtype == format_ ? 0 : static_cast<size_t>(cols_));

@@ -4,9 +4,9 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/tensor_view.h"
-#include "common/compute/cpu/aligned_memory.h"
 #include "common/compute/cpu/kernels.h"
 #include "common/compute/cpu/thread_pool.h"
+#include "common/compute/cpu/weight_arena.h"
 #include "common/compute/device.h"
 
 namespace ccoe::compute::cpu {
@@ -27,17 +27,18 @@ class PackedMatrix final : public Matrix {
 
   // INVALID_ARGUMENT for shapes that are impossible or disagree with the data; RESOURCE_EXHAUSTED.
   static absl::StatusOr<std::unique_ptr<PackedMatrix>> Pack(const base::TensorView& weight,
-                                                            Storage storage, ThreadPool& pool);
+                                                            Storage storage, WeightArena& arena,
+                                                            ThreadPool& pool);
 
   int rows() const override { return rows_; }
   int cols() const override { return cols_; }
-  size_t bytes() const override { return memory_.bytes(); }
+  size_t bytes() const override { return static_cast<size_t>(panels_) * panel_bytes_; }
 
   base::DType format() const { return format_; }
   int panels() const { return panels_; }
   int blocks() const { return blocks_; }
   size_t panel_bytes() const { return panel_bytes_; }
-  const std::byte* data() const { return memory_.data(); }
+  const std::byte* data() const { return memory_.get(); }
 
   // The float32 values of one row: what dequantising the file's row gives.
   void ReadRow(int row, float* out) const;
@@ -55,7 +56,7 @@ class PackedMatrix final : public Matrix {
   int panels_ = 0;
   int blocks_ = 0;
   size_t panel_bytes_ = 0;
-  AlignedMemory memory_;
+  std::shared_ptr<std::byte> memory_;
 };
 
 // The shape of a tensor view agrees with its data, and is not empty.

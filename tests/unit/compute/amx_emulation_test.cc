@@ -49,8 +49,9 @@ TEST_P(AmxEmulationTest, GivesTheOraclesBits) {
   constexpr int kInputs = 768;
   constexpr int kOutputs = 40;
   const TestTensor tensor = RandomTensor(GetParam(), kOutputs, kInputs, 1);
+  WeightArena arena;
   ThreadPool pool(1, std::chrono::microseconds(0));
-  auto weight = *PackedMatrix::Pack(tensor.view, PackedMatrix::Storage::kAsFile, pool);
+  auto weight = *PackedMatrix::Pack(tensor.view, PackedMatrix::Storage::kAsFile, arena, pool);
   const auto x = RandomFloats(kRows * kInputs, 2);
   constexpr int kBlocks = kInputs / kBlock;
   std::vector<QuantizedBlock> blocks(3 * kBlocks);

@@ -38,8 +38,10 @@ std::vector<float> PartialProduct(CpuKernels kernels, const cpu::PackedMatrix& w
 // them.
 TEST(ExactnessTest, SplittingTheSumChangesBits) {
   const TestTensor tensor = RandomTensor(DType::kQ4_1, kOutputs, kInputs, 1);
+  cpu::WeightArena arena;
   cpu::ThreadPool pool(1, std::chrono::microseconds(0));
-  auto weight = *cpu::PackedMatrix::Pack(tensor.view, cpu::PackedMatrix::Storage::kAsFile, pool);
+  auto weight =
+      *cpu::PackedMatrix::Pack(tensor.view, cpu::PackedMatrix::Storage::kAsFile, arena, pool);
   const auto x = RandomFloats(kRows * kInputs, 2);
   std::vector<cpu::QuantizedBlock> blocks(kInputs / 32);
   for (int r = 0; r < kRows; ++r) {
