@@ -39,7 +39,7 @@ struct GaugeValues {
   int sessions_waiting = 0;
 };
 
-// The Prometheus metrics of one process, ccoe_... (docs/metrics in docs/api.md). Every child that
+// The Prometheus metrics of one process, ccoe_... (docs/api.md lists them). Every child that
 // matters exists at zero from the start; labels are bounded: an unknown domain counts as "other".
 // Thread-safe; observing takes no lock that a scrape holds for long.
 class Metrics {

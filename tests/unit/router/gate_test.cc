@@ -1,0 +1,201 @@
+#include "services/router/gate.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/error.h"
+#include "gtest/gtest.h"
+#include "services/router/catalog.h"
+#include "services/router/router_core.h"
+
+namespace ccoe::router {
+namespace {
+
+CatalogEntry General() {
+  CatalogEntry entry;
+  entry.info.key = {runtime::kGeneralExpert, "base"};
+  entry.info.domain = runtime::kGeneralExpert;
+  return entry;
+}
+
+CatalogEntry Expert(const std::string& domain, const std::string& version,
+                    std::vector<model::GateKeyword> keywords,
+                    const std::vector<std::pair<std::string, double>>& patterns = {},
+                    double threshold = 1) {
+  auto manifest = std::make_shared<model::ExpertManifest>();
+  manifest->name = domain + "-expert";
+  manifest->version = version;
+  manifest->domain = domain;
+  manifest->rules.threshold = threshold;
+  manifest->rules.keywords = std::move(keywords);
+  for (const auto& [regex, weight] : patterns) {
+    manifest->rules.patterns.push_back({regex, weight, model::Regex::Compile(regex).value()});
+  }
+  CatalogEntry entry;
+  entry.info.key = {manifest->name, version};
+  entry.info.domain = domain;
+  entry.manifest = std::move(manifest);
+  return entry;
+}
+
+Catalog TwoDomains() {
+  Catalog catalog;
+  catalog.experts = {General(),
+                     Expert("sql", "1", {{"SELECT", 1}, {"group by", 1}, {"C++", 0.5}},
+                            {{R"(\bCREATE\s+TABLE\b)", 2}}),
+                     Expert("law", "1", {{"contract", 1}, {"group", 0.5}}, {}, 2)};
+  return catalog;
+}
+
+TEST(GateTest, KeywordsAreWholeWordsInAnyCase) {
+  const auto gate = MakeRulesGate(TwoDomains());
+  EXPECT_EQ(gate->Decide("please select the names").domain, "sql");
+  EXPECT_EQ(gate->Decide("SELECT").domain, "sql");
+  EXPECT_EQ(gate->Decide("a selection of preselect things").domain, "general");
+  EXPECT_EQ(gate->Decide("Then Group By name.").domain, "sql");
+  EXPECT_EQ(gate->Decide("group bypass").domain, "general");
+  EXPECT_EQ(gate->Decide("s\xc3\xa9lect select\xc3\xa9").domain, "general");
+}
+
+TEST(GateTest, EachRuleCountsOnce) {
+  const auto gate = MakeRulesGate(TwoDomains());
+  const RouteDecision once = gate->Decide("select");
+  const RouteDecision thrice = gate->Decide("select select select");
+  EXPECT_EQ(once.confidence, thrice.confidence);
+  EXPECT_EQ(thrice.scores[0].score, 1);
+}
+
+TEST(GateTest, SignsBelongToKeywords) {
+  const auto gate = MakeRulesGate(TwoDomains());
+  const RouteDecision decision = gate->Decide("written in c++, not in C");
+  EXPECT_EQ(decision.scores[0].domain, "sql");
+  EXPECT_EQ(decision.scores[0].score, 0.5);
+  EXPECT_EQ(gate->Decide("written in c").scores[0].score, 0);
+}
+
+TEST(GateTest, PatternsCount) {
+  const auto gate = MakeRulesGate(TwoDomains());
+  const RouteDecision decision = gate->Decide("CREATE  TABLE t (a int)");
+  EXPECT_EQ(decision.domain, "sql");
+  EXPECT_EQ(decision.stage, RouteStage::kRules);
+  EXPECT_EQ(decision.scores[0].score, 2);
+}
+
+TEST(GateTest, FallsBackToGeneralBelowTheThreshold) {
+  const auto gate = MakeRulesGate(TwoDomains());
+  const RouteDecision nothing = gate->Decide("tell me a story");
+  EXPECT_EQ(nothing.domain, "general");
+  EXPECT_EQ(nothing.stage, RouteStage::kFallback);
+  EXPECT_EQ(nothing.confidence, 1);
+  EXPECT_EQ(nothing.runner_up, "");
+  const RouteDecision half = gate->Decide("a contract");
+  EXPECT_EQ(half.domain, "general");
+  EXPECT_EQ(half.runner_up, "law");
+  EXPECT_LT(half.confidence, 1);
+  EXPECT_GE(half.confidence, 0.5);
+}
+
+TEST(GateTest, ConfidenceGrowsWithTheScoreAndFallsWithTheRunnerUp) {
+  const auto gate = MakeRulesGate(TwoDomains());
+  const double one = gate->Decide("select").confidence;
+  const double two = gate->Decide("select, group by").confidence;
+  const double four = gate->Decide("select, group by; CREATE TABLE").confidence;
+  EXPECT_EQ(one, 0.5);
+  EXPECT_GT(two, one);
+  EXPECT_GT(four, two);
+  EXPECT_LT(four, 1);
+
+  Catalog rivals;
+  rivals.experts = {General(), Expert("a", "1", {{"x", 3}}), Expert("b", "1", {{"y", 2}})};
+  const auto rival_gate = MakeRulesGate(rivals);
+  EXPECT_EQ(rival_gate->Decide("x").runner_up, "general");
+  EXPECT_EQ(rival_gate->Decide("x y").runner_up, "b");
+  EXPECT_LT(rival_gate->Decide("x y").confidence, rival_gate->Decide("x").confidence);
+}
+
+TEST(GateTest, TheNewestVersionsRulesCount) {
+  Catalog catalog;
+  catalog.experts = {General(), Expert("a", "1.9", {{"old", 1}}),
+                     Expert("a", "1.10", {{"new", 1}})};
+  const auto gate = MakeRulesGate(catalog);
+  EXPECT_EQ(gate->Decide("new").domain, "a");
+  EXPECT_EQ(gate->Decide("old").domain, "general");
+}
+
+TEST(GateTest, LongTextsAreLookedAtAtBothEnds) {
+  const auto gate = MakeRulesGate(TwoDomains());
+  const std::string filler(1 << 20, 'z');
+  EXPECT_EQ(gate->Decide("select " + filler).domain, "sql");
+  EXPECT_EQ(gate->Decide(filler + " select").domain, "sql");
+  EXPECT_EQ(gate->Decide(filler + " select " + filler).domain, "general");
+  EXPECT_EQ(gate->Decide(std::string("\xff\xfe select \x00\x80", 12)).domain, "sql");
+  EXPECT_EQ(gate->Decide("").domain, "general");
+}
+
+TEST(CatalogTest, OrdersVersionsByNumbers) {
+  EXPECT_LT(CompareVersions("1.9", "1.10"), 0);
+  EXPECT_GT(CompareVersions("2", "1.10"), 0);
+  EXPECT_EQ(CompareVersions("1.0", "1.0"), 0);
+  EXPECT_LT(CompareVersions("1", "1.1"), 0);
+  EXPECT_EQ(CompareVersions("01", "1"), 0);
+}
+
+absl::StatusOr<RouteDecision> Decide(const Catalog& catalog, const Target& target,
+                                     const RoutingPolicy& policy, std::string_view text) {
+  return DecideRoute(catalog, *MakeRulesGate(catalog), target, policy, text);
+}
+
+TEST(DecideRouteTest, AnExplicitTargetWins) {
+  const Catalog catalog = TwoDomains();
+  const auto decision = Decide(catalog, Target(std::string("law")), {}, "select group by");
+  ASSERT_TRUE(decision.ok());
+  EXPECT_EQ(decision->domain, "law");
+  EXPECT_EQ(decision->expert.name, "law-expert");
+  EXPECT_EQ(decision->stage, RouteStage::kExplicit);
+  EXPECT_EQ(decision->confidence, 1);
+  const auto expert = Decide(catalog, Target(runtime::ExpertKey{"sql-expert", ""}), {}, "nothing");
+  ASSERT_TRUE(expert.ok());
+  EXPECT_EQ(expert->expert.version, "1");
+}
+
+TEST(DecideRouteTest, UnknownTargetsAreNotFound) {
+  const Catalog catalog = TwoDomains();
+  const auto domain = Decide(catalog, Target(std::string("art")), {}, "x").status();
+  EXPECT_EQ(domain.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(base::ReasonOf(domain), base::Reason::kUnknownDomain);
+  const auto expert =
+      Decide(catalog, Target(runtime::ExpertKey{"sql-expert", "7"}), {}, "x").status();
+  EXPECT_EQ(base::ReasonOf(expert), base::Reason::kUnknownExpert);
+}
+
+TEST(DecideRouteTest, UnsureDecisionsFollowThePolicy) {
+  const Catalog catalog = TwoDomains();
+  RoutingPolicy policy;
+  policy.min_confidence = 0.6;
+  const auto general = Decide(catalog, Target(), policy, "select");
+  ASSERT_TRUE(general.ok());
+  EXPECT_EQ(general->domain, "general");
+  EXPECT_EQ(general->expert.name, "general");
+  EXPECT_EQ(general->stage, RouteStage::kFallback);
+  EXPECT_EQ(general->runner_up, "sql");
+  EXPECT_EQ(Decide(catalog, Target(), policy, "select group by")->domain, "sql");
+  policy.on_unsure = RoutingPolicy::OnUnsure::kFail;
+  const auto failed = Decide(catalog, Target(), policy, "select").status();
+  EXPECT_EQ(failed.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(base::ReasonOf(failed), base::Reason::kRouteUnsure);
+  policy.min_confidence = 0;
+  EXPECT_TRUE(Decide(catalog, Target(), policy, "select").ok());
+  EXPECT_FALSE(Decide(catalog, Target(), policy, "a story").ok());
+}
+
+TEST(DecideRouteTest, AReplicaIsPreferredToAHigherVersion) {
+  Catalog catalog;
+  catalog.experts = {General(), Expert("a", "1", {{"x", 1}}), Expert("a", "2", {{"x", 1}})};
+  EXPECT_EQ(Decide(catalog, Target(), {}, "x")->expert.version, "2");
+  catalog.experts[2].info.healthy = false;
+  EXPECT_EQ(Decide(catalog, Target(), {}, "x")->expert.version, "1");
+}
+
+}  // namespace
+}  // namespace ccoe::router
