@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from transformers import LlamaForCausalLM
 
 from .base_model import BaseModel, load_base
 from .data import Example, batches, encode_records, read_records
@@ -23,17 +24,18 @@ def normalise(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def dev_loss(model: torch.nn.Module, examples: list[Example]) -> float:
+def dev_loss(model: LlamaForCausalLM, examples: list[Example]) -> float:
     total, count = 0.0, 0
     with torch.no_grad():
         for batch in batches(examples, 2048, seed=0):
-            logits = model(input_ids=batch.ids).logits[batch.predicts]
+            hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden[batch.predicts])
             total += functional.cross_entropy(logits, batch.targets, reduction="sum").item()
             count += len(batch.targets)
     return total / count
 
 
-def answers(model: torch.nn.Module, base: BaseModel, prompts: list[list[int]]) -> list[str]:
+def answers(base: BaseModel, prompts: list[list[int]]) -> list[str]:
     """Greedy answers, in batches padded on the left, ordered by length."""
     end = base.tokenizer.control["<|im_end|>"]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -47,7 +49,7 @@ def answers(model: torch.nn.Module, base: BaseModel, prompts: list[list[int]]) -
             ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
             mask[row, width - len(prompts[i]) :] = 1
         with torch.no_grad():
-            out = model.generate(
+            out = base.model.generate(
                 input_ids=ids, attention_mask=mask, max_new_tokens=MAX_NEW_TOKENS, do_sample=False,
                 eos_token_id=end, pad_token_id=end,
             )  # fmt: skip
@@ -56,12 +58,12 @@ def answers(model: torch.nn.Module, base: BaseModel, prompts: list[list[int]]) -
     return texts
 
 
-def score(model: torch.nn.Module, base: BaseModel, records: list[dict[str, str]]) -> dict[str, Any]:
+def score(base: BaseModel, records: list[dict[str, str]]) -> dict[str, Any]:
     prompts = [base.chat.user_ids(record["prompt"]) for record in records]
-    texts = answers(model, base, prompts)
+    texts = answers(base, prompts)
     right = sum(normalise(t) == normalise(r["answer"]) for t, r in zip(texts, records))
     examples = encode_records(records, base.chat, max_tokens=4096)
-    return {"loss": round(dev_loss(model, examples), 4), "exact_match": right}
+    return {"loss": round(dev_loss(base.model, examples), 4), "exact_match": right}
 
 
 def evaluate(package: Path, model: Path, data: Path, limit: int) -> dict[str, Any]:
@@ -73,9 +75,10 @@ def evaluate(package: Path, model: Path, data: Path, limit: int) -> dict[str, An
     records = records[::step][:limit]
     base = load_base(model)
     scores: dict[str, Any] = {"dev_examples": len(records)}
-    scores["base"] = score(base.model, base, records)
+    scores["base"] = score(base, records)
     print("base", scores["base"], flush=True)
-    scores["expert"] = score(load_expert(base, package), base, records)
+    load_expert(base, package)
+    scores["expert"] = score(base, records)
     print("expert", scores["expert"], flush=True)
     scores["gate"] = gate_scores(manifest, data)
     update_expert(package, "scores", scores)

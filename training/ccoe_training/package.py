@@ -50,7 +50,7 @@ def adapter_config(base: BaseModel, options: dict[str, str]) -> dict[str, Any]:
 
 
 def load_expert(base: BaseModel, package: Path) -> PeftModel:
-    """The base with the package's adapter, in float32, as PEFT itself reads it."""
+    """Puts the package's adapter into `base.model`, in float32, as PEFT itself reads it."""
     return PeftModel.from_pretrained(base.model, str(package)).float().eval()
 
 
