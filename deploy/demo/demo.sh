@@ -197,8 +197,8 @@ compare() {
     answer general "$prompt" "$work/base.txt"
     answer "$domain" "$prompt" "$work/expert.txt"
     printf '\n  %s%-48s %s%s\n' "$bold" "base" "$domain expert" "$plain"
-    paste -d $'\001' "$work/base.txt" "$work/expert.txt" |
-      while IFS=$'\001' read -r left right; do printf '  %-48s %s\n' "$left" "$right"; done
+    paste -d $'\x01' "$work/base.txt" "$work/expert.txt" |
+      while IFS=$'\x01' read -r left right; do printf '  %-48s %s\n' "$left" "$right"; done
     say
   done < <(demo_prompts "$folder")
 }
