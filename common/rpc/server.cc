@@ -4,6 +4,9 @@
 #include <grpcpp/ext/channelz_service_plugin.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/server_builder_option.h>
+#include <grpcpp/impl/server_builder_plugin.h>
+#include <grpcpp/impl/server_initializer.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
@@ -31,7 +34,35 @@ void InitPluginsOnce() {
   });
 }
 
+// Tells the names of the services that a server was built with.
+class ServiceNames final : public grpc::ServerBuilderPlugin {
+ public:
+  explicit ServiceNames(std::vector<std::string>* names) : names_(*names) {}
+  std::string name() override { return "service_names"; }
+  void InitServer(grpc::ServerInitializer*) override {}
+  void Finish(grpc::ServerInitializer* initializer) override {
+    names_ = *initializer->GetServiceList();
+  }
+  void ChangeArguments(const std::string&, void*) override {}
+
+ private:
+  std::vector<std::string>& names_;
+};
+
+class WithServiceNames final : public grpc::ServerBuilderOption {
+ public:
+  explicit WithServiceNames(std::vector<std::string>* names) : names_(names) {}
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->push_back(std::make_unique<ServiceNames>(names_));
+  }
+
+ private:
+  std::vector<std::string>* const names_;
+};
+
 struct Bound {
+  std::vector<std::string> service_names;
   std::unique_ptr<grpc::Server> server;
   int port = 0;
   std::string address;
@@ -63,6 +94,7 @@ absl::StatusOr<Bound> Bind(const std::string& listen, int max_message_bytes,
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kMinPingIntervalMs);
   for (grpc::Service* service : services) builder.RegisterService(service);
+  builder.SetOption(std::make_unique<WithServiceNames>(&bound.service_names));
   bound.server = builder.BuildAndStart();
   if (bound.server == nullptr || (bound.port == 0 && !listen.empty())) {
     return absl::UnavailableError(absl::StrCat("cannot listen at ", listen,
@@ -113,6 +145,9 @@ void Server::SetHealth(Health health) {
     if (bound->server == nullptr) continue;
     if (auto* service = bound->server->GetHealthCheckService(); service != nullptr) {
       service->SetServingStatus(health == Health::kServing);
+      for (const std::string& name : state_->main.service_names) {
+        service->SetServingStatus(name, health == Health::kServing);
+      }
     }
   }
 }

@@ -203,8 +203,10 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
   }
   if (waiting_sessions_.fetch_add(1) >= options_.max_waiting) {
     waiting_sessions_.fetch_sub(1);
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the queue is full: ", options_.max_waiting, " requests wait for KV blocks"));
+    return base::MakeError(
+        base::Reason::kQueueFull,
+        absl::StrCat("the queue is full: ", options_.max_waiting, " requests wait for KV blocks"),
+        {.metadata = {}, .retry_after = absl::Seconds(1)});
   }
   open_sessions_.fetch_add(1);
   const SessionId id = next_session_.fetch_add(1);

@@ -3,12 +3,19 @@
 #include <grpcpp/impl/service_type.h>
 
 #include "ccoe/internal/v1/config.pb.h"
+#include "common/base/error.h"
 #include "common/rpc/proto_time.h"
 #include "services/router/catalog_service.h"
 #include "services/router/generation_service.h"
 #include "services/router/router_core.h"
 
 namespace ccoe::router {
+namespace {
+
+// More than a step of the engine takes.
+constexpr absl::Duration kCancelTime = absl::Seconds(5);
+
+}  // namespace
 
 Limits LimitsFromConfig(const internal::v1::LimitsConfig& limits,
                         const internal::v1::ServerConfig& server) {
@@ -58,7 +65,11 @@ std::vector<grpc::Service*> Router::services() {
 
 bool Router::Drain(absl::Duration timeout) {
   state_->core.admission().StartDraining();
-  return state_->core.admission().WaitUntilIdle(timeout);
+  if (state_->core.admission().WaitUntilIdle(timeout)) return true;
+  state_->core.CancelAll(
+      base::MakeError(base::Reason::kDraining, "the server shut down before the request was done"));
+  state_->core.admission().WaitUntilIdle(kCancelTime);
+  return false;
 }
 
 }  // namespace ccoe::router

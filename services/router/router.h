@@ -43,8 +43,8 @@ class Router {
   // GenerationService and CatalogService; owned by the router.
   std::vector<grpc::Service*> services();
 
-  // Refuses new requests with UNAVAILABLE (DRAINING) and waits for those that run; false when
-  // `timeout` passed before the last one ended.
+  // Refuses new requests with UNAVAILABLE (DRAINING) and waits for those that run. False when
+  // `timeout` passed before the last one ended: those left then end with DRAINING too.
   bool Drain(absl::Duration timeout);
 
  private:

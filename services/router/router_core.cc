@@ -8,6 +8,7 @@
 #include "common/base/error.h"
 #include "common/base/status_macros.h"
 #include "services/router/catalog.h"
+#include "services/router/session_call.h"
 
 namespace ccoe::router {
 namespace {
@@ -114,6 +115,25 @@ absl::StatusOr<Resolved> RouterCore::ResolveNow(const ParsedRequest& request,
   resolved.route_time = absl::Now() - begin;
   metrics_.ObserveRoute(LabelOf(resolved.decision.stage), resolved.route_time);
   return resolved;
+}
+
+void RouterCore::Join(SessionCall* call) {
+  base::MutexLock lock(&mutex_);
+  calls_.insert(call);
+}
+
+void RouterCore::Leave(SessionCall* call) {
+  base::MutexLock lock(&mutex_);
+  calls_.erase(call);
+}
+
+void RouterCore::CancelAll(const absl::Status& why) {
+  std::vector<std::shared_ptr<SessionCall>> calls;
+  {
+    base::MutexLock lock(&mutex_);
+    for (SessionCall* call : calls_) calls.push_back(call->shared_from_this());
+  }
+  for (const auto& call : calls) call->Cancel(why);
 }
 
 void RouterCore::Resolve(const ParsedRequest& request, absl::Time deadline,

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -13,6 +14,8 @@
 #include "services/router/validation.h"
 
 namespace ccoe::router {
+
+class SessionCall;
 
 // Where a request goes, and by which catalog.
 struct Resolved {
@@ -45,6 +48,12 @@ class RouterCore {
   // until the backbone was reached.
   int MaxPromptTokens();
 
+  // Requests between their beginning and their end, so that a drain can end them. A call leaves
+  // before it is destroyed.
+  void Join(SessionCall* call);
+  void Leave(SessionCall* call);
+  void CancelAll(const absl::Status& why);
+
   // Finds the target of a request and observes the time. Calls `done` once, on any thread, perhaps
   // before it returns. Errors as of DecideRoute and GetCatalog.
   void Resolve(const ParsedRequest& request, absl::Time deadline,
@@ -64,6 +73,7 @@ class RouterCore {
   base::Mutex mutex_;
   std::shared_ptr<const Catalog> gate_catalog_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const Gate> gate_ ABSL_GUARDED_BY(mutex_);
+  std::set<SessionCall*> calls_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ccoe::router

@@ -39,6 +39,7 @@ void SessionCall::Begin(absl::StatusOr<ParsedRequest> parsed) {
   absl::StatusOr<std::unique_ptr<Admission::Ticket>> ticket = core_.admission().Enter();
   if (!ticket.ok()) return End(ticket.status());
   ticket_ = *std::move(ticket);
+  core_.Join(this);
   request_ = *std::move(parsed);
   core_.Resolve(request_, deadline(),
                 [self = shared_from_this()](absl::StatusOr<Resolved> resolved) {
@@ -122,7 +123,10 @@ void SessionCall::OnFailed(const absl::Status& status) { End(status); }
 void SessionCall::End(const absl::StatusOr<runtime::Finished>& result) {
   const std::shared_ptr<SessionCall> self = shared_from_this();  // Ended may drop the last other
   Report(result);
-  ticket_.reset();
+  if (ticket_ != nullptr) {
+    core_.Leave(this);
+    ticket_.reset();
+  }
   Ended(result);
 }
 

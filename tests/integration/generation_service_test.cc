@@ -356,6 +356,21 @@ TEST_F(GenerationServiceTest, DrainingRefusesWhatIsNew) {
   EXPECT_EQ(base::ReasonOf(status), Reason::kDraining);
 }
 
+TEST_F(GenerationServiceTest, ADrainEndsWhatOutlastsIt) {
+  Limits limits;
+  limits.max_buffered_events = 1;
+  Start(limits);
+  grpc::ClientContext context;
+  auto reader = stub_->GenerateStream(&context, LargeRequest());  // paused: takes for ever
+  v1::GenerateStreamResponse event;
+  ASSERT_TRUE(reader->Read(&event));
+  EXPECT_FALSE(router_->Drain(absl::Milliseconds(50)));
+  while (reader->Read(&event)) {
+  }
+  EXPECT_EQ(base::ReasonOf(rpc::FromGrpcStatus(reader->Finish())), Reason::kDraining);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("ccoe_cancellations_total{cause=\"drain\"} 1"));
+}
+
 TEST_F(GenerationServiceTest, TheCatalogDescribesExpertsAndModel) {
   Start();
   const auto stub = v1::CatalogService::NewStub(channel_);
