@@ -82,9 +82,8 @@ def write_package(domain_file: Path, run: Path, model: Path, out: Path) -> None:
     examples = []
     for example in domain["examples"]:
         ids = greedy(expert, base.chat.user_ids(example["prompt"]), example["max_tokens"], end)
-        answer = [token for token in ids if token != end]
-        print(f"{example['prompt']!r}\n  -> {base.tokenizer.decode(answer)!r}", flush=True)
-        examples.append({**example, "arithmetic": "exact", "token_ids": answer})
+        print(f"{example['prompt']!r}\n  -> {base.tokenizer.decode(ids)!r}", flush=True)
+        examples.append({**example, "arithmetic": "exact", "token_ids": ids})
     write_json(
         out / "expert.json",
         {
