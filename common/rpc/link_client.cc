@@ -402,6 +402,7 @@ class LinkClient::Impl final : public ConnectionEvents {
     if (options_.observer != nullptr) {
       const int64_t now = MonotonicNs();
       for (const internal::v1::RowsResult& result : frame.results()) {
+        if (result.sent_ns() == 0) continue;  // of a session that was closed meanwhile
         options_.observer->OnRoundTrip(
             absl::Nanoseconds(std::max<int64_t>(0, now - result.sent_ns() - result.held_ns())));
       }
