@@ -382,12 +382,15 @@ class LinkClient::Impl final : public ConnectionEvents {
       replica->Detach();
       options_.engine->RemoveReplica(replica, why);
     }
+    bool changed = false;
     {
       base::MutexLock lock(&mutex_);
+      // An attempt that fails as the one before is no news, and neither is the end of a Stop.
+      changed = !stopping_ && (!state_.tried || state_.status.code() != status.code());
       state_.status = status;
       state_.tried = true;
     }
-    Notify(status);
+    if (changed) Notify(status);
     base::MutexLock lock(&mutex_);
     connection_ = nullptr;
     if (!stopping_) WaitAndConnect();

@@ -318,7 +318,7 @@ class RemoteBackbone::Impl {
   }
 
   void Retry(const grpc::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (health_.ok()) {
+    if (health_.ok() && !stopping_) {
       telemetry::LogWarning("backbone_down",
                             {{"backbone", options_.address}, {"message", status.error_message()}});
     }

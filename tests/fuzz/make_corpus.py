@@ -151,7 +151,52 @@ def make_text():
     write("text", "invalid", b"ab\xff\xe2\x82 a\xf0\x9f\x98\xed\xa0\x80\xc0\x80")
 
 
+def varint(value):
+    out = b""
+    value &= (1 << 64) - 1
+    while True:
+        value, low = value >> 7, value & 127
+        out += bytes([low | (128 if value else 0)])
+        if not value:
+            return out
+
+
+def field(number, value):
+    """A protobuf field: an integer, or bytes (text, packed numbers, a message)."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def make_link():
+    """Frames of proto/ccoe/internal/v1/link.proto; the first byte names the receiver."""
+    sampling = field(2, 5) + b"\x1d" + f32(0.9) + b"\x2d" + f32(1)
+    segment = field(1, 7) + field(2, 1) + field(3, 5) + field(4, 2) + field(5, b"\x01\x02")
+    scored = (field(1, 8) + field(4, 3) + field(5, b"\x03\x04") +
+              field(6, varint(1) + varint(20)))  # zigzag: -1, 10
+    rows = field(2, segment) + field(2, scored) + field(3, 99) + field(4, b"\0" * (4 * 4 * 4))
+    hello = (field(1, 1) + field(2, 1) + field(3, b"d") + field(4, b"exact") + field(5, 4) +
+             field(6, 4) + field(7, 2))
+    opened = field(2, 7) + field(3, b"request") + field(5, 2) + field(6, 20) + field(7, sampling)
+    to_expert = {"hello": field(1, hello), "open": field(2, opened + field(8, 3)),
+                 "rows": field(3, rows), "close": field(4, field(2, 7))}
+    description = field(1, field(1, b"sql") + field(2, b"1")) + field(5, 2) + field(6, b"{}")
+    expert = field(1, description) + field(2, 8) + field(3, 8 * 16)
+    reply = (field(1, 1) + field(2, b"d") + field(3, b"exact") + field(4, 4) + field(5, 4) +
+             field(7, expert))
+    token = field(1, 9) + field(2, 5) + field(4, field(1, 9) + b"\x15" + f32(-1))
+    error = field(1, 14) + field(2, b"gone") + field(3, field(1, b"type") + field(2, b"x"))
+    to_backbone = {"reply": field(1, reply), "opened": field(2, field(2, 7)),
+                   "results": field(3, field(2, field(1, 7) + field(3, token) + field(4, 99))),
+                   "credit": field(4, field(2, 4) + field(3, 64)),
+                   "failed": field(5, field(2, 7) + field(3, error))}
+    for receiver, frames in [(b"\0", to_expert), (b"\1", to_backbone)]:
+        for name, frame in frames.items():
+            write("link", name, receiver + frame)
+
+
 if __name__ == "__main__":
+    make_link()
     make_gguf()
     make_safetensors()
     make_json()

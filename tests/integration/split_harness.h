@@ -1,0 +1,62 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/rpc/link_client.h"
+#include "common/rpc/link_server.h"
+#include "common/rpc/server.h"
+#include "tests/integration/engine_harness.h"
+
+// Two engines with a link between them, over a real socket.
+namespace ccoe::testing {
+
+// Waits for what another thread is about to do; false after half a minute.
+template <typename Condition>
+bool Eventually(Condition condition) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  while (!condition()) {
+    if (absl::Now() > deadline) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+rpc::LinkIdentity IdentityOf(const model::Model& model, compute::Arithmetic arithmetic, int begin,
+                             int end);
+
+// An expert process within this one: an engine over [begin, layers) behind a link server.
+struct ExpertSide {
+  std::unique_ptr<runtime::Engine> engine;
+  std::unique_ptr<rpc::LinkServer> links;
+  std::unique_ptr<rpc::Server> server;
+
+  // At "127.0.0.1:0" unless told otherwise.
+  static std::unique_ptr<ExpertSide> Start(const std::shared_ptr<const model::Model>& model,
+                                           const std::vector<std::string>& packages, int begin,
+                                           int64_t credit_bytes,
+                                           const std::string& listen = "127.0.0.1:0");
+  ~ExpertSide();
+  // Nothing is left of any session.
+  bool AtRest() const { return links->sessions() == 0 && engine->Stats().kv_pages_used == 0; }
+};
+
+// A backbone process within this one: an engine over [0, end) and one link.
+struct BackboneSide {
+  std::unique_ptr<rpc::LinkClient> link;  // goes last: the engine may hold on to it
+  std::unique_ptr<runtime::Engine> engine;
+
+  static std::unique_ptr<BackboneSide> Start(const std::shared_ptr<const model::Model>& model,
+                                             int end, const rpc::LinkIdentity& identity,
+                                             const std::string& address);
+  ~BackboneSide();
+  // Waits for the handshake.
+  bool Connected() const;
+  bool AtRest() const { return engine->Stats().kv_pages_used == 0; }
+};
+
+}  // namespace ccoe::testing

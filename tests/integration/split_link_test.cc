@@ -1,0 +1,326 @@
+// A backbone's and an expert's engine with the link between them: the tokens of the unsplit model,
+// and nothing left over whatever happens.
+#include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
+#include <gtest/gtest.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ccoe/internal/v1/link.grpc.pb.h"
+#include "common/base/error.h"
+#include "common/rpc/link_frames.h"
+#include "tests/integration/split_harness.h"
+
+namespace ccoe::testing {
+namespace {
+
+using internal::v1::LinkRequest;
+using internal::v1::LinkResponse;
+using runtime::ExpertKey;
+using runtime::SessionSpec;
+
+constexpr int kSplit = 2;  // of 4 layers
+constexpr int64_t kPlenty = int64_t{16} << 20;
+constexpr int kRowBytes = 64 * 4;
+const std::vector<std::string> kPackages = {"llama_lora", "llama_full"};
+
+SessionSpec Spec(const std::string& expert, int prompt_tokens, int max_tokens) {
+  SessionSpec spec;
+  spec.request_id = "test";
+  spec.expert = {expert, ""};
+  for (int i = 0; i < prompt_tokens; ++i) spec.prompt.push_back(20 + i * 7 % 200);
+  spec.sampling.top_logprobs = 2;
+  spec.stop.max_tokens = max_tokens;
+  spec.stop.ignore_end_of_generation = true;
+  return spec;
+}
+
+std::vector<SessionSpec> MixedSpecs() {
+  std::vector<SessionSpec> specs;
+  for (const char* expert : {"general", "tiny-lora", "tiny-full"}) {
+    for (int prompt : {1, 2, 33, 300}) {
+      SessionSpec& spec = specs.emplace_back(Spec(expert, prompt, 12));
+      spec.sampling.temperature = prompt % 2 == 0 ? 0.9f : 0.0f;
+      spec.sampling.repetition_penalty = 1.1f;
+      spec.sampling.presence_penalty = 0.5f;
+      spec.sampling.seed = 5;
+    }
+    SessionSpec& scored = specs.emplace_back(Spec(expert, 150, 0));
+    scored.score_from = 100;
+  }
+  return specs;
+}
+
+// What a session gave, to the last bit.
+struct Answer {
+  std::vector<std::pair<int32_t, float>> tokens;
+  std::vector<std::pair<int32_t, float>> scores;
+  std::string text;
+  friend bool operator==(const Answer&, const Answer&) = default;
+};
+
+std::vector<Answer> RunAll(runtime::Engine& engine, const std::vector<SessionSpec>& specs) {
+  std::vector<std::unique_ptr<Collector>> collectors;
+  for (const SessionSpec& spec : specs) {
+    collectors.push_back(std::make_unique<Collector>());
+    const auto id = engine.Open(spec, collectors.back().get());
+    EXPECT_TRUE(id.ok()) << id.status();
+  }
+  std::vector<Answer> answers;
+  for (const auto& collector : collectors) {
+    EXPECT_TRUE(collector->Wait());
+    EXPECT_TRUE(collector->finished.has_value()) << collector->status;
+    Answer& answer = answers.emplace_back();
+    answer.text = collector->text;
+    for (const auto& token : collector->tokens) answer.tokens.emplace_back(token.id, token.logprob);
+    if (!collector->finished.has_value()) continue;
+    for (const auto& score : collector->finished->scores) {
+      answer.scores.emplace_back(score.id, score.logprob);
+    }
+  }
+  return answers;
+}
+
+class SplitLinkTest : public ::testing::Test {
+ protected:
+  void Start(int64_t credit_bytes) {
+    expert_ = ExpertSide::Start(model_, kPackages, kSplit, credit_bytes);
+    backbone_ = BackboneSide::Start(model_, kSplit, Identity(), expert_->server->address());
+    ASSERT_TRUE(backbone_->Connected());
+  }
+  rpc::LinkIdentity Identity() const {
+    return IdentityOf(*model_, compute::CpuOptions().arithmetic, 0, kSplit);
+  }
+  std::vector<Answer> Unsplit(const std::vector<SessionSpec>& specs) const {
+    EngineSetup setup;
+    setup.cpu.threads = 1;
+    const auto engine = MakeEngine(model_, setup);
+    for (const std::string& name : kPackages) {
+      EXPECT_TRUE(engine->AddExpert(TinyPackage(name)).ok());
+    }
+    return RunAll(*engine, specs);
+  }
+  void ExpectAtRest() const {
+    EXPECT_TRUE(Eventually([this] { return backbone_->AtRest(); }));
+    EXPECT_TRUE(Eventually([this] { return expert_->AtRest(); }));
+  }
+
+  const std::shared_ptr<const model::Model> model_ = TinyModel("llama");
+  std::unique_ptr<ExpertSide> expert_;
+  std::unique_ptr<BackboneSide> backbone_;
+};
+
+TEST_F(SplitLinkTest, GivesTheUnsplitModelsTokensToTheLastBit) {
+  Start(kPlenty);
+  const std::vector<SessionSpec> specs = MixedSpecs();
+  EXPECT_EQ(RunAll(*backbone_->engine, specs), Unsplit(specs));
+  ExpectAtRest();
+}
+
+// With room for few rows the backbone waits for credit again and again, and nothing is lost.
+TEST_F(SplitLinkTest, LittleCreditOnlyDelays) {
+  const std::vector<SessionSpec> specs = MixedSpecs();
+  const std::vector<Answer> expected = Unsplit(specs);
+  for (int rows : {1, 5}) {
+    Start(rows * kRowBytes);
+    EXPECT_EQ(RunAll(*backbone_->engine, specs), expected) << rows << " rows";
+    ExpectAtRest();
+  }
+}
+
+TEST_F(SplitLinkTest, CancelFreesBothSides) {
+  Start(kPlenty);
+  std::vector<std::unique_ptr<Collector>> collectors;
+  for (int i = 0; i < 8; ++i) {
+    collectors.push_back(std::make_unique<Collector>());
+    const auto id = backbone_->engine->Open(Spec(i % 2 == 0 ? "general" : "tiny-lora", 20, 480),
+                                            collectors.back().get());
+    ASSERT_TRUE(id.ok()) << id.status();
+    // Some at once, some in the middle of the answer.
+    if (i >= 4) collectors.back()->WaitForTokens(5);
+    backbone_->engine->Cancel(*id, absl::CancelledError("enough"));
+  }
+  for (const auto& collector : collectors) {
+    ASSERT_TRUE(collector->Wait());
+    EXPECT_EQ(collector->status.code(), absl::StatusCode::kCancelled);
+  }
+  ExpectAtRest();
+}
+
+TEST_F(SplitLinkTest, ALostExpertFailsItsSessionsAndComesBack) {
+  Start(kPlenty);
+  Collector collector;
+  ASSERT_TRUE(backbone_->engine->Open(Spec("tiny-lora", 20, 480), &collector).ok());
+  collector.WaitForTokens(3);
+  const std::string address = expert_->server->address();
+  expert_.reset();
+  ASSERT_TRUE(collector.Wait());
+  EXPECT_EQ(collector.status.code(), absl::StatusCode::kUnavailable) << collector.status;
+  EXPECT_EQ(base::ReasonOf(collector.status), base::Reason::kConnectionLost);
+  EXPECT_TRUE(Eventually([&] { return backbone_->AtRest(); }));
+
+  // Known, but without a replica.
+  Collector refused;
+  EXPECT_EQ(backbone_->engine->Open(Spec("tiny-lora", 20, 8), &refused).status().code(),
+            absl::StatusCode::kUnavailable);
+
+  expert_ = ExpertSide::Start(model_, kPackages, kSplit, kPlenty, address);
+  ASSERT_TRUE(backbone_->Connected());
+  const std::vector<SessionSpec> specs = {Spec("tiny-lora", 20, 8)};
+  EXPECT_EQ(RunAll(*backbone_->engine, specs), Unsplit(specs));
+  ExpectAtRest();
+}
+
+TEST_F(SplitLinkTest, PeersThatDoNotBelongTogetherAreRefused) {
+  expert_ = ExpertSide::Start(model_, kPackages, kSplit, kPlenty);
+  const auto refusal = [&](void (*change)(rpc::LinkIdentity&)) {
+    rpc::LinkIdentity identity = Identity();
+    change(identity);
+    const auto backbone = BackboneSide::Start(model_, kSplit, identity, expert_->server->address());
+    EXPECT_TRUE(Eventually([&] { return backbone->link->GetState().tried; }));
+    Collector collector;
+    EXPECT_EQ(backbone->engine->Open(Spec("tiny-lora", 3, 3), &collector).status().code(),
+              absl::StatusCode::kNotFound);
+    return backbone->link->GetState().status;
+  };
+  for (const absl::Status& status :
+       {refusal([](rpc::LinkIdentity& i) { i.base_digest = "sha256:0"; }),
+        refusal([](rpc::LinkIdentity& i) { i.arithmetic = "exact"; }),
+        refusal([](rpc::LinkIdentity& i) { i.layer_end = kSplit - 1; })}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_EQ(base::ReasonOf(status), base::Reason::kModelMismatch) << status;
+  }
+}
+
+TEST_F(SplitLinkTest, ADrainingExpertFinishesWhatRuns) {
+  Start(kPlenty);
+  Collector collector;
+  ASSERT_TRUE(backbone_->engine->Open(Spec("general", 20, 60), &collector).ok());
+  collector.WaitForTokens(1);
+  expert_->engine->Drain(absl::ZeroDuration());
+  EXPECT_TRUE(expert_->links->Drain(absl::Seconds(30)));
+  ASSERT_TRUE(collector.Wait());
+  EXPECT_TRUE(collector.finished.has_value()) << collector.status;
+  EXPECT_TRUE(backbone_->link->GetState().draining);
+  Collector refused;
+  if (backbone_->engine->Open(Spec("general", 20, 60), &refused).ok()) {
+    ASSERT_TRUE(refused.Wait());
+    EXPECT_EQ(refused.status.code(), absl::StatusCode::kUnavailable) << refused.status;
+  }
+}
+
+// A peer that speaks the protocol by hand.
+class RawPeer {
+ public:
+  explicit RawPeer(const std::string& address)
+      : stub_(internal::v1::ExpertService::NewStub(
+            grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))),
+        stream_(stub_->Link(&context_)) {}
+
+  bool Send(const LinkRequest& request) { return stream_->Write(request); }
+  LinkResponse Read() {
+    LinkResponse response;
+    EXPECT_TRUE(stream_->Read(&response));
+    return response;
+  }
+  // Greets and opens session 1 of the first expert.
+  void OpenSession(const rpc::LinkIdentity& identity) {
+    LinkRequest request;
+    *request.mutable_hello() = rpc::MakeHello(identity);
+    Send(request);
+    const LinkResponse hello = Read();
+    ASSERT_TRUE(hello.has_hello());
+    const auto& expert = hello.hello().experts(0);
+    credit_rows = expert.credit_rows();
+    runtime::RemoteSpec spec;
+    spec.package_digest = expert.description().package_digest();
+    spec.attach_depth = expert.description().attach_depth();
+    spec.max_positions = 400;
+    spec.prompt_tokens = 10;
+    *request.mutable_open() = rpc::EncodeOpen(0, 1, spec);
+    Send(request);
+    const LinkResponse opened = Read();
+    ASSERT_TRUE(opened.has_opened());
+    ASSERT_FALSE(opened.opened().has_error()) << opened.DebugString();
+  }
+  // The code that the server ends the stream with.
+  grpc::StatusCode End() {
+    LinkResponse response;
+    while (stream_->Read(&response)) {
+    }
+    return stream_->Finish().error_code();
+  }
+  grpc::ClientContext& context() { return context_; }
+  int credit_rows = 0;
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<internal::v1::ExpertService::Stub> stub_;
+  std::unique_ptr<grpc::ClientReaderWriter<LinkRequest, LinkResponse>> stream_;
+};
+
+LinkRequest Rows(int position, int count) {
+  runtime::HiddenRows rows;
+  rows.session = 1;
+  rows.position = position;
+  rows.tokens.assign(count, 7);
+  rows.states.assign(static_cast<size_t>(count) * 64, 0.5f);
+  return rpc::EncodeRows(0, {rows}, 64, 1)[0].message;
+}
+
+TEST_F(SplitLinkTest, MalformedFramesEndTheStreamAndFreeEverything) {
+  expert_ = ExpertSide::Start(model_, kPackages, kSplit, 32 * kRowBytes);
+  const auto end_after = [&](const LinkRequest& request) {
+    RawPeer peer(expert_->server->address());
+    peer.OpenSession(Identity());
+    EXPECT_TRUE(Eventually([&] { return expert_->engine->Stats().kv_pages_used > 0; }));
+    peer.Send(request);
+    const grpc::StatusCode code = peer.End();
+    EXPECT_TRUE(Eventually([&] { return expert_->AtRest(); }));
+    return code;
+  };
+  LinkRequest request = Rows(0, 4);
+  request.mutable_rows()->mutable_payload()->pop_back();
+  EXPECT_EQ(end_after(request), grpc::INVALID_ARGUMENT);
+  request = Rows(0, 4);
+  request.mutable_rows()->set_expert(77);
+  EXPECT_EQ(end_after(request), grpc::INVALID_ARGUMENT);
+  EXPECT_EQ(end_after(Rows(0, 33)), grpc::INVALID_ARGUMENT) << "more than the credit";
+  EXPECT_EQ(end_after(LinkRequest()), grpc::INVALID_ARGUMENT);
+  request.mutable_hello();
+  EXPECT_EQ(end_after(request), grpc::INVALID_ARGUMENT) << "a second greeting";
+}
+
+TEST_F(SplitLinkTest, NothingGoesBeforeTheHandshake) {
+  expert_ = ExpertSide::Start(model_, kPackages, kSplit, kPlenty);
+  RawPeer peer(expert_->server->address());
+  peer.Send(Rows(0, 1));
+  EXPECT_EQ(peer.End(), grpc::INVALID_ARGUMENT);
+}
+
+TEST_F(SplitLinkTest, RowsOutOfTurnFailTheirSessionAlone) {
+  expert_ = ExpertSide::Start(model_, kPackages, kSplit, kPlenty);
+  RawPeer peer(expert_->server->address());
+  peer.OpenSession(Identity());
+  peer.Send(Rows(3, 1));  // the first row stands at 0
+  const LinkResponse failed = peer.Read();
+  ASSERT_TRUE(failed.has_failed()) << failed.DebugString();
+  EXPECT_EQ(failed.failed().session(), 1u);
+  EXPECT_TRUE(Eventually([&] { return expert_->AtRest(); }));
+}
+
+TEST_F(SplitLinkTest, ABackboneThatDiesFreesTheExpertsBlocks) {
+  expert_ = ExpertSide::Start(model_, kPackages, kSplit, kPlenty);
+  {
+    RawPeer peer(expert_->server->address());
+    peer.OpenSession(Identity());
+    peer.Send(Rows(0, 4));
+    peer.context().TryCancel();
+    peer.End();
+  }
+  EXPECT_TRUE(Eventually([&] { return expert_->AtRest(); }));
+}
+
+}  // namespace
+}  // namespace ccoe::testing
