@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <memory>
 #include <string>
 
 #include "CLI/CLI.hpp"
@@ -7,6 +8,7 @@
 #include "common/rpc/proto_time.h"
 #include "common/rpc/signals.h"
 #include "common/telemetry/log.h"
+#include "services/router/health_follower.h"
 #include "services/router/remote_backbone.h"
 #include "services/router/router.h"
 
@@ -67,10 +69,12 @@ int Serve(const Config& config, rpc::ShutdownSignals& signals) {
   telemetry::LogInfo("serving", {{"listen", ports->server->address()},
                                  {"backbone", config.backbone()},
                                  {"version", CCOE_VERSION}});
+  auto health = std::make_unique<HealthFollower>(backbone, *ports->server);
   std::printf("%s", ports->ReadyLine().c_str());
   std::fflush(stdout);
   signals.Wait();
   telemetry::LogInfo("draining", {});
+  health.reset();
   ports->server->SetHealth(rpc::Server::Health::kNotServing);
   const bool finished = router.Drain(rpc::FromProto(config.server().drain_timeout()));
   ports->server->Shutdown(kShutdownGrace);
