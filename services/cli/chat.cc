@@ -23,7 +23,8 @@ only; /quit or Ctrl-D ends the conversation.
 Examples:
   ccoe chat --server localhost:50051
   ccoe chat --model model.gguf --experts experts --system "Answer briefly."
-  printf 'Hello\nAnd in SQL?\n' | ccoe chat --server localhost:50051 --temperature 0)";
+  printf 'Hello\nAnd in SQL?\n' | ccoe chat --server localhost:50051 --temperature 0
+)";
 
 constexpr char kHelp[] =
     R"(/domain NAME  this domain answers from now on; without a name the prompt decides

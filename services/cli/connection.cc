@@ -49,7 +49,7 @@ void AddConnectionOptions(CLI::App* command, ConnectionOptions* options) {
           ->check(CLI::NonNegativeNumber));
   embedded(group
                ->add_option("--kv-cache-mib", options->kv_cache_mib,
-                            "Memory for keys and values, in MiB (default 256)")
+                            "Memory for keys and values, in MiB (default 512)")
                ->check(CLI::PositiveNumber));
 }
 

@@ -24,7 +24,7 @@ struct ConnectionOptions {
   std::string chat_template;
   std::string arithmetic;
   int threads = 0;
-  int kv_cache_mib = 256;
+  int kv_cache_mib = 512;
 };
 
 // --server | --model, --experts, --chat-template, --arithmetic, --threads,

@@ -21,7 +21,8 @@ constexpr char kExamples[] = R"(Examples:
   ccoe expert inspect deploy/experts/sql --model model.gguf   # may it be attached to this model?
   ccoe expert inspect --json deploy/experts/sql | jq .checks
 
-Exit codes: 0 the package is sound (and fits the model); 4 it was refused.)";
+Exit codes: 0 the package is sound (and fits the model); 4 it was refused.
+)";
 
 struct Options {
   std::string folder;

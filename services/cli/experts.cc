@@ -15,7 +15,8 @@ constexpr char kExamples[] = R"(With --json every expert is a line.
 
 Examples:
   ccoe experts --server localhost:50051
-  ccoe experts --model model.gguf --experts experts --json | jq -r .name)";
+  ccoe experts --model model.gguf --experts experts --json | jq -r .name
+)";
 
 struct Options {
   ConnectionOptions connection;

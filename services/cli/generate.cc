@@ -24,7 +24,8 @@ Examples:
   ccoe generate --server localhost:50051 --domain sql --temperature 0 "All orders of 2024."
   git diff | ccoe generate --server localhost:50051 --system "Summarise this change." -
   ccoe generate --model model.gguf --raw --max-tokens 20 "Once upon a time"
-  ccoe generate --model model.gguf --json "Hello" | tail -n 1 | jq .usage)";
+  ccoe generate --model model.gguf --json "Hello" | tail -n 1 | jq .usage
+)";
 
 struct Options {
   ConnectionOptions connection;

@@ -17,7 +17,8 @@ Examples:
   ccoe health --server localhost:50051
   until ccoe health --server localhost:50051 --timeout 1 2>/dev/null; do sleep 1; done
 
-Exit codes: 0 serving; 1 not serving, or no such service; 3 no server there.)";
+Exit codes: 0 serving; 1 not serving, or no such service; 3 no server there.
+)";
 
 struct Options {
   std::string server;

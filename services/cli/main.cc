@@ -19,7 +19,8 @@ constexpr char kExamples[] = R"(Examples:
 `ccoe COMMAND --help` tells what a command takes and shows it at work.
 
 Exit codes: 0 done; 1 the request failed; 2 wrong usage; 3 no server there;
-4 model or expert refused; 5 busy, try again later; 130 interrupted.)";
+4 model or expert refused; 5 busy, try again later; 130 interrupted.
+)";
 
 using ccoe::cli::Action;
 using ccoe::cli::Context;

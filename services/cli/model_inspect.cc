@@ -19,7 +19,8 @@ constexpr char kExamples[] = R"(Examples:
   ccoe model inspect SmolLM2-135M-Instruct.Q4_1.gguf
   ccoe model inspect --json qwen2.5-0.5b-instruct/ | jq -r .digest
 
-Exit codes: 0 the model is fit to be served; 4 it was refused.)";
+Exit codes: 0 the model is fit to be served; 4 it was refused.
+)";
 
 struct Options {
   std::string path;

@@ -17,7 +17,8 @@ and the candidates with their scores.
 
 Examples:
   ccoe route --server localhost:50051 "SELECT the ten best customers"
-  ccoe route --model model.gguf --experts experts --json - < question.txt)";
+  ccoe route --model model.gguf --experts experts --json - < question.txt
+)";
 
 struct Options {
   ConnectionOptions connection;

@@ -113,7 +113,7 @@ class Process:
 class Deployment:
     """Router, backbone and expert processes that form one service."""
 
-    def __init__(self, folder, model, experts, layers, kv_cache_mib=96):
+    def __init__(self, folder, model, experts, layers, kv_cache_mib=160):
         """`experts`: one {"packages": [...], "general": bool} for each expert process."""
         self._folder, self._model, self._kv_cache_mib = folder, model, kv_cache_mib
         self._layers = layers

@@ -71,7 +71,7 @@ def test_sigterm_of_an_expert_under_load_drops_nothing(deploy):
 
 def test_sigterm_of_everything_in_one_process(tmp_path, model, experts):
     serve = processes.Process(tmp_path, "ccoe", {
-        "engine": {"model": str(model), "threads": 1, "kv_cache_mib": 96},
+        "engine": {"model": str(model), "threads": 1, "kv_cache_mib": 160},
         "experts": str(experts)})
     try:
         load = Load(serve.listen)
@@ -93,7 +93,7 @@ def test_sigterm_of_idle_processes(deploy):
 
 def test_a_killed_expert_is_an_error_never_silence(deploy):
     deployment = deploy()
-    load = Load(deployment.router.listen, count=4, max_tokens=2000, domains=("birds", "sql"))
+    load = Load(deployment.router.listen, count=4, max_tokens=400, domains=("birds", "sql"))
     load.wait_until_all_run()
     deployment.experts[1].kill()
     for index in (0, 2):
@@ -130,7 +130,7 @@ def test_an_expert_that_returns_is_used_again(deploy, experts):
 
 def test_a_killed_backbone_is_an_error_never_silence(deploy):
     deployment = deploy()
-    load = Load(deployment.router.listen, count=3, max_tokens=2000)
+    load = Load(deployment.router.listen, count=3, max_tokens=400)
     load.wait_until_all_run()
     deployment.backbone.kill()
     for result in load.results:

@@ -69,7 +69,7 @@ def test_deadline_in_the_middle(client):
 def test_client_killed_in_the_middle(shared, domain):
     child = subprocess.Popen(
         [str(processes.BIN / "ccoe"), "generate", "--server", shared.router.listen, "--domain",
-         domain, "--max-tokens", "4000", "--json", prompts.GENERAL],
+         domain, "--max-tokens", "300", "--json", prompts.GENERAL],
         stdout=subprocess.PIPE)
     for _ in range(4):
         assert child.stdout.readline()
@@ -88,7 +88,7 @@ def test_a_client_that_does_not_read_holds_nobody_up(client, shared):
 
 def endless(prompt):
     """A request that runs until it is cancelled."""
-    message = api.request(prompt, max_tokens=4000)
+    message = api.request(prompt, max_tokens=300)
     message.stop.ignore_end_of_generation = True
     return message
 
