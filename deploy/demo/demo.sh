@@ -14,7 +14,7 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 readonly root
 readonly start_timeout_s=120
-readonly general_question="Why is the sky blue? Answer in one sentence."
+readonly general_question="What is the capital of France, and what is it known for?"
 
 bin="" model="" experts="$root/deploy/experts" work=""
 pids=()     # of the processes that run
@@ -114,26 +114,25 @@ choose_packages() {
   done
 }
 
-# The layer at which the backbone ends: where the shallowest expert attaches.
+# The layer at which the backbone ends: where the deepest expert attaches.
 split_layer() {
-  local folder depth least=""
+  local folder depth deepest=0
   for folder in "${packages[@]}"; do
     depth="$(value_of attach_depth "$work/package-$(basename "$folder").json")"
-    [[ -n "$least" ]] && ((least <= depth)) || least="$depth"
+    ((deepest >= depth)) || deepest="$depth"
   done
-  if [[ -z "$least" ]]; then
+  if ((deepest == 0)); then
     "$bin/ccoe" model inspect --json "$model" >"$work/model.json" || die "the model was refused"
-    least=$(($(value_of layers "$work/model.json") * 6 / 10))
+    deepest=$(($(value_of layers "$work/model.json") * 6 / 10))
   fi
-  printf '%s\n' "$least"
+  printf '%s\n' "$deepest"
 }
 
 start_processes() {
   local layers peers=() folder
   layers="$(split_layer)"
   for folder in "${packages[@]}"; do
-    start "expert-$(basename "$folder")" ccoe-expert --model "$model" --package "$folder" \
-      --layer-begin "$layers"
+    start "expert-$(basename "$folder")" ccoe-expert --model "$model" --package "$folder"
     peers+=(--peer "$address")
   done
   start expert-general ccoe-expert --model "$model" --layer-begin "$layers"
@@ -149,7 +148,7 @@ start_processes() {
     sleep 0.1
   done
   say
-  say "The backbone computes layers 0..$((layers - 1)), each expert process the layers above."
+  say "The backbone computes layers 0..$((layers - 1)); an expert process its expert's layers above."
 }
 
 # Prints the prompts of a package's demo_prompts.json, one per line, as JSON strings without quotes.

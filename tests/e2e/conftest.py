@@ -11,7 +11,7 @@ import processes
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-ATTACH_DEPTH = 18
+SHALLOW, DEEP = 18, 22  # attach depths
 
 
 @pytest.fixture(scope="session")
@@ -38,47 +38,43 @@ def experts(tmp_path_factory, model, cli):
     assert inspected.returncode == 0, inspected.stderr
     base = json.loads(inspected.stdout)
     folder = tmp_path_factory.mktemp("experts")
-    packages.make_lora(folder / "birds", base, "birds", ATTACH_DEPTH + 4, ["sparrow", "heron"], 7)
+    packages.make_lora(folder / "birds", base, "birds", DEEP, ["sparrow", "heron"], 7)
     trained = ROOT / "deploy" / "experts" / "sql"
     pinned = json.loads((trained / "expert.json").read_text())["base"]["digest"]
     if pinned == base["digest"]:
         (folder / "sql").symlink_to(trained)
     else:
-        packages.make_lora(folder / "sql", base, "sql", ATTACH_DEPTH, ["sql"], 8)
+        packages.make_lora(folder / "sql", base, "sql", SHALLOW, ["sql"], 8)
     return folder
 
 
-@pytest.fixture
-def deploy(tmp_path, model, experts):
-    """Starts a deployment: sql and general in one expert process, birds in another."""
-    started = []
-
-    def start(**kwargs):
-        deployment = processes.Deployment(
-            tmp_path, model,
-            [{"packages": [str(experts / "sql")], "general": True},
-             {"packages": [str(experts / "birds")]}], ATTACH_DEPTH, **kwargs)
-        started.append(deployment)
+def start_deployment(folder, model, experts):
+    """sql and general in one expert process, birds in another; ready to answer."""
+    deployment = processes.Deployment(
+        folder, model, [{"packages": [str(experts / "sql")], "general": True},
+                        {"packages": [str(experts / "birds")]}], DEEP)
+    try:
         with api.Client(deployment.router.listen) as client:
             processes.wait_until(lambda: client.ready_domains() == {"sql", "birds", "general"},
-                                 what="that all experts are ready")
-        return deployment
-
-    yield start
-    for deployment in started:
+                                 timeout_s=60, what="that all experts are ready")
+    except BaseException:
         deployment.kill()
+        raise
+    return deployment
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+def deployment(tmp_path, model, experts):
+    """A deployment for one test, to do with as it likes."""
+    deployment = start_deployment(tmp_path, model, experts)
+    yield deployment
+    deployment.kill()
+
+
+@pytest.fixture(scope="session")
 def shared(tmp_path_factory, model, experts):
-    """One deployment for all tests of a module; they leave it as they found it."""
-    deployment = processes.Deployment(
-        tmp_path_factory.mktemp("shared"), model,
-        [{"packages": [str(experts / "sql")], "general": True},
-         {"packages": [str(experts / "birds")]}], ATTACH_DEPTH)
-    with api.Client(deployment.router.listen) as client:
-        processes.wait_until(lambda: client.ready_domains() == {"sql", "birds", "general"},
-                             what="that all experts are ready")
+    """One deployment for all tests that leave it as they found it."""
+    deployment = start_deployment(tmp_path_factory.mktemp("shared"), model, experts)
     yield deployment
     deployment.kill()
 

@@ -12,7 +12,7 @@ import time
 import urllib.request
 
 BIN = pathlib.Path(os.environ.get("CCOE_BIN", ""))
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
 LOCAL = "127.0.0.1:0"
 
 
@@ -133,8 +133,7 @@ class Deployment:
         return {"model": str(self._model), "threads": 1, "kv_cache_mib": self._kv_cache_mib}
 
     def start_expert(self, index, expert, listen=LOCAL):
-        config = {"engine": self._engine(), "layer_begin": self._layers,
-                  "server": {"listen": listen}}
+        config = {"engine": self._engine(), "server": {"listen": listen}}
         config.update(expert)
         return Process(self._folder, "ccoe-expert", config, f"ccoe-expert-{index}")
 

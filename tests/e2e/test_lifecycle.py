@@ -45,8 +45,7 @@ class Load:
 
 
 @pytest.mark.parametrize("who", ["router", "backbone"])
-def test_sigterm_under_load_drops_nothing(deploy, who):
-    deployment = deploy()
+def test_sigterm_under_load_drops_nothing(deployment, who):
     load = Load(deployment.router.listen)
     load.wait_until_all_run()
     process = getattr(deployment, who)
@@ -59,8 +58,7 @@ def test_sigterm_under_load_drops_nothing(deploy, who):
     assert process.wait() == 0
 
 
-def test_sigterm_of_an_expert_under_load_drops_nothing(deploy):
-    deployment = deploy()
+def test_sigterm_of_an_expert_under_load_drops_nothing(deployment):
     load = Load(deployment.router.listen)
     load.wait_until_all_run()
     deployment.experts[1].terminate()
@@ -84,15 +82,13 @@ def test_sigterm_of_everything_in_one_process(tmp_path, model, experts):
         serve.kill()
 
 
-def test_sigterm_of_idle_processes(deploy):
-    deployment = deploy()
+def test_sigterm_of_idle_processes(deployment):
     for process in deployment.processes():
         process.terminate()
         assert process.wait(timeout_s=20) == 0, process.name
 
 
-def test_a_killed_expert_is_an_error_never_silence(deploy):
-    deployment = deploy()
+def test_a_killed_expert_is_an_error_never_silence(deployment):
     load = Load(deployment.router.listen, count=4, max_tokens=400, domains=("birds", "sql"))
     load.wait_until_all_run()
     deployment.experts[1].kill()
@@ -112,8 +108,7 @@ def test_a_killed_expert_is_an_error_never_silence(deploy):
         load.results[index].result(timeout=120)
 
 
-def test_an_expert_that_returns_is_used_again(deploy, experts):
-    deployment = deploy()
+def test_an_expert_that_returns_is_used_again(deployment, experts):
     with api.Client(deployment.router.listen) as client:
         before = client.answer(api.request(prompts.BIRDS, max_tokens=12))
         listen = deployment.experts[1].listen
@@ -128,8 +123,7 @@ def test_an_expert_that_returns_is_used_again(deploy, experts):
     assert after.token_ids == before.token_ids
 
 
-def test_a_killed_backbone_is_an_error_never_silence(deploy):
-    deployment = deploy()
+def test_a_killed_backbone_is_an_error_never_silence(deployment):
     load = Load(deployment.router.listen, count=3, max_tokens=400)
     load.wait_until_all_run()
     deployment.backbone.kill()
