@@ -52,7 +52,9 @@ def write_logits(base: BaseModel, path: Path) -> None:
     prompts = [
         tokenizer.encode(SENTENCE)[:16], base.chat.user_ids(QUESTION), tokenizer.encode(SOURCE)[:64],
     ]  # fmt: skip
-    chosen = torch.randperm(base.model.config.vocab_size, generator=torch.Generator().manual_seed(5))
+    chosen = torch.randperm(
+        base.model.config.vocab_size, generator=torch.Generator().manual_seed(5)
+    )
     chosen = chosen[:CHOSEN].sort().values
     tensors = {"chosen_ids": chosen.to(torch.int32)}
     single = [all_logits(base, ids) for ids in prompts]

@@ -65,7 +65,9 @@ STYLES = {
 
 def train_tokenizer(style: str) -> Tokenizer:
     """SmolLM's control tokens come first, the others' last, as in the real vocabularies."""
-    specials = [AddedToken(name, special=True, normalized=False) for name in STYLES[style]["specials"]]
+    specials = [
+        AddedToken(name, special=True, normalized=False) for name in STYLES[style]["specials"]
+    ]
     tokenizer = Tokenizer(models.BPE(ignore_merges=style == "llama-bpe"))
     if style == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
@@ -127,7 +129,9 @@ def randomise(model: PreTrainedModel, seed: int) -> None:
 
 def golden(model: PreTrainedModel, seed: int) -> dict[str, torch.Tensor]:
     """input_ids [tokens] and logits [tokens, vocabulary]."""
-    ids = torch.randint(0, VOCABULARY, (INPUT_TOKENS,), generator=torch.Generator().manual_seed(seed))
+    ids = torch.randint(
+        0, VOCABULARY, (INPUT_TOKENS,), generator=torch.Generator().manual_seed(seed)
+    )
     with torch.no_grad():
         logits = model(input_ids=ids.unsqueeze(0)).logits[0]
     return {"input_ids": ids.to(torch.int32), "logits": logits.float().contiguous()}
@@ -199,7 +203,9 @@ def write_lora(folder: Path, model: LlamaForCausalLM) -> None:
             parameter.data = 0.5 * noise / parameter.shape[-1] ** 0.5
     adapted.eval()
     inner = adapted.base_model.model.model
-    save_file(golden_with_states(adapted, inner.layers, inner.norm, 11), folder / "logits.safetensors")
+    save_file(
+        golden_with_states(adapted, inner.layers, inner.norm, 11), folder / "logits.safetensors"
+    )
     adapted.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
     settings = json.loads((folder / "adapter_config.json").read_text())
@@ -282,7 +288,9 @@ def main() -> None:
     values = golden_with_states(llama, llama.model.layers, llama.model.norm, 11)
     save_file(values, folders["llama"] / "logits.safetensors")
     write_lora(folders["llama_lora"], llama)
-    write_full(folders["llama_full"], llama_config, load_file(folders["llama"] / "model.safetensors"))
+    write_full(
+        folders["llama_full"], llama_config, load_file(folders["llama"] / "model.safetensors")
+    )
 
     untied = LlamaForCausalLM(config(LlamaConfig, 32, tie_word_embeddings=False))
     write_model(folders["llama_untied"], untied, "smollm", seed=12, shard_size="120KB")

@@ -9,12 +9,15 @@ import torch
 
 def add_train(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
-        "train", help="train a LoRA adapter over the layers from the attach depth on",
+        "train",
+        help="train a LoRA adapter over the layers from the attach depth on",
         description="Trains on DATA/train.jsonl, measures on DATA/dev.jsonl, and leaves "
         "checkpoint.pt and train_log.jsonl in OUT. Run again with the same OUT to resume.",
     )
     parser.add_argument("--model", type=Path, required=True, help="the base model, a GGUF file")
-    parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the run's state")
     parser.add_argument("--attach-depth", type=int, required=True, help="first layer of the expert")
     parser.add_argument("--rank", type=int, default=16)
@@ -26,7 +29,9 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--dev-examples", type=int, default=96)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--time-budget-s", type=float, default=float("inf"),
+        "--time-budget-s",
+        type=float,
+        default=float("inf"),
         help="stop after so many seconds; the learning rate decays over what is used",
     )
     parser.set_defaults(run=run_train)
@@ -44,7 +49,8 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 def add_package(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
-        "package", help="write an expert package from a run's newest checkpoint",
+        "package",
+        help="write an expert package from a run's newest checkpoint",
         description="Writes expert.json, adapter_config.json and adapter_model.safetensors to OUT, "
         "with the greedy answers to the domain's example prompts.",
     )
@@ -63,7 +69,8 @@ def run_package(arguments: argparse.Namespace) -> None:
 
 def add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
-        "evaluate", help="score a package beside its base and write the scores into it",
+        "evaluate",
+        help="score a package beside its base and write the scores into it",
         description="Loss and exact match on DATA/<domain>/dev.jsonl for the base and the expert; "
         "precision and recall of the gate rules over DATA/*/dev.jsonl.",
     )
@@ -98,7 +105,9 @@ def add_pin(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("pin", help="write the base model's digest into a package")
     parser.add_argument("--package", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--ccoe", type=Path, default=Path("build/bin/ccoe"), help="the program ccoe")
+    parser.add_argument(
+        "--ccoe", type=Path, default=Path("build/bin/ccoe"), help="the program ccoe"
+    )
     parser.set_defaults(run=run_pin)
 
 

@@ -82,7 +82,9 @@ def read_config(reader: GGUFReader) -> LlamaConfig:
     )
 
 
-def load_base(path: Path, *, dtype: torch.dtype = torch.float32, attention: str = "sdpa") -> BaseModel:
+def load_base(
+    path: Path, *, dtype: torch.dtype = torch.float32, attention: str = "sdpa"
+) -> BaseModel:
     """Reads the whole file: weights in `dtype` without the file's quantisation, frozen."""
     reader = GGUFReader(str(path))
     config = read_config(reader)

@@ -13,9 +13,7 @@ from .data import Batch, Example
 FLOAT16_MAX = 65504.0
 
 
-def run_layers(
-    model: LlamaForCausalLM, hidden: torch.Tensor, begin: int, end: int
-) -> torch.Tensor:
+def run_layers(model: LlamaForCausalLM, hidden: torch.Tensor, begin: int, end: int) -> torch.Tensor:
     """hidden [sequences, tokens, hidden] through layers begin..end, causal, from position 0."""
     positions = torch.arange(hidden.shape[1]).unsqueeze(0)
     cos, sin = model.model.rotary_emb(hidden, positions)

@@ -46,9 +46,7 @@ def read_records(path: Path) -> list[dict[str, str]]:
         return [json.loads(line) for line in lines if line.strip()]
 
 
-def encode_records(
-    records: list[dict[str, str]], chat: ChatMl, max_tokens: int
-) -> list[Example]:
+def encode_records(records: list[dict[str, str]], chat: ChatMl, max_tokens: int) -> list[Example]:
     """Encodes `records`; those longer than `max_tokens` are left out, never cut."""
     examples = []
     for index, record in enumerate(records):

@@ -16,7 +16,10 @@ class GateRules:
     @classmethod
     def from_json(cls, rules: dict[str, Any]) -> "GateRules":
         patterns = [
-            (re.compile(rf"(?<!\w){re.escape(keyword['text'])}(?!\w)", re.IGNORECASE), keyword["weight"])
+            (
+                re.compile(rf"(?<!\w){re.escape(keyword['text'])}(?!\w)", re.IGNORECASE),
+                keyword["weight"],
+            )
             for keyword in rules["keywords"]
         ]
         patterns += [(re.compile(rule["regex"]), rule["weight"]) for rule in rules["patterns"]]

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM
 
+
 def to_mixed(model: LlamaForCausalLM) -> None:
     """Matrices become bfloat16; norms compute in float32 and hand bfloat16 to the matrices."""
     for module in model.modules():

@@ -135,7 +135,9 @@ class Trainer:
         self.batches_done, self.time_used_s = state["batches_done"], state["time_used_s"]
 
     def log(self, **fields: float) -> None:
-        line = json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in fields.items()})
+        line = json.dumps(
+            {k: round(v, 6) if isinstance(v, float) else v for k, v in fields.items()}
+        )
         print(line, flush=True)
         self._log.write(line + "\n")
         self._log.flush()
@@ -157,10 +159,15 @@ class Trainer:
                 loss = self.step(batch, progress)
                 self.batches_done += 1
                 now_s = self.time_used_s = clock.seconds()
-                left_s = min(now_s * (options.epochs / max(done, 1e-6) - 1), options.time_budget_s - now_s)
+                left_s = min(
+                    now_s * (options.epochs / max(done, 1e-6) - 1), options.time_budget_s - now_s
+                )
                 self.log(
-                    step=self.steps, epoch=round(done, 4), loss=loss,
-                    tokens_per_s=round(batch.tokens / (now_s - begin_s)), left_s=round(left_s),
+                    step=self.steps,
+                    epoch=round(done, 4),
+                    loss=loss,
+                    tokens_per_s=round(batch.tokens / (now_s - begin_s)),
+                    left_s=round(left_s),
                 )
                 if now_s - saved_s > options.checkpoint_every_s:
                     self.checkpoint()
