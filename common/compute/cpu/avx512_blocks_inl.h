@@ -2,8 +2,6 @@
 
 #include <immintrin.h>
 
-#include <utility>
-
 #include "common/compute/cpu/kernels.h"
 #include "common/compute/cpu/matmul_inl.h"
 #include "common/compute/cpu/vec_avx512.h"
@@ -70,6 +68,7 @@ void VnniTile(const MatmulTask& task, int panel_index, int row) {
   const std::byte* block = task.panels + static_cast<size_t>(panel_index) * task.panel_bytes;
   const QuantizedBlock* x =
       task.xq + static_cast<size_t>(row / kTileRows) * static_cast<size_t>(task.blocks);
+  const int r = row % kTileRows;
   __m512 acc[T];
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
@@ -83,17 +82,17 @@ void VnniTile(const MatmulTask& task, int panel_index, int row) {
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) {
       if constexpr (kFormat.scales == 2) {
-        const int32_t half = x->first_half_sum[t];
-        const __m512i low = DotGroups512<F>(groups, x->q[t], 0, 4, half);
-        const __m512i high = DotGroups512<F>(groups, x->q[t], 4, 8, x->sum[t] - half);
-        acc[t] = Combine512(acc[t], scale, x->scale[t], low);
-        acc[t] = Combine512(acc[t], second, x->scale[t], high);
+        const int32_t half = x->first_half_sum[r + t];
+        const __m512i low = DotGroups512<F>(groups, x->q[r + t], 0, 4, half);
+        const __m512i high = DotGroups512<F>(groups, x->q[r + t], 4, 8, x->sum[r + t] - half);
+        acc[t] = Combine512(acc[t], scale, x->scale[r + t], low);
+        acc[t] = Combine512(acc[t], second, x->scale[r + t], high);
       } else {
-        const __m512i isum = DotGroups512<F>(groups, x->q[t], 0, 8, x->sum[t]);
-        acc[t] = Combine512(acc[t], scale, x->scale[t], isum);
+        const __m512i isum = DotGroups512<F>(groups, x->q[r + t], 0, 8, x->sum[r + t]);
+        acc[t] = Combine512(acc[t], scale, x->scale[r + t], isum);
       }
       if constexpr (kFormat.has_min) {
-        acc[t] = _mm512_fmadd_ps(second, _mm512_set1_ps(x->scaled_sum[t]), acc[t]);
+        acc[t] = _mm512_fmadd_ps(second, _mm512_set1_ps(x->scaled_sum[r + t]), acc[t]);
       }
     }
   }
@@ -103,20 +102,37 @@ void VnniTile(const MatmulTask& task, int panel_index, int row) {
 
 template <base::DType F>
 struct VnniKernel {
-  using Tile = void (*)(const MatmulTask&, int, int);
-
-  template <size_t... I>
-  static Tile TileOf(int rows, std::index_sequence<I...>) {
-    static constexpr Tile kTiles[] = {VnniTile<F, static_cast<int>(I) + 1>...};
-    return kTiles[rows - 1];
+  // Computes some rows from `row` on, at most `left` of one tile; returns how many.
+  static int Rows(const MatmulTask& task, int panel, int row, int left) {
+    switch (left) {
+      case 1:
+        VnniTile<F, 1>(task, panel, row);
+        return 1;
+      case 2:
+        VnniTile<F, 2>(task, panel, row);
+        return 2;
+      case 3:
+        VnniTile<F, 3>(task, panel, row);
+        return 3;
+      default:
+        break;
+    }
+    if (left >= 16) {
+      VnniTile<F, 16>(task, panel, row);
+      return 16;
+    }
+    if (left >= 8) {
+      VnniTile<F, 8>(task, panel, row);
+      return 8;
+    }
+    VnniTile<F, 4>(task, panel, row);
+    return 4;
   }
 
   static void Run(const MatmulTask& task) {
     for (int panel = task.panel_begin; panel < task.panel_end; ++panel) {
-      for (int row = task.row_begin; row < task.row_end; row += kTileRows) {
-        const int left = task.row_end - row;
-        const int rows = left < kTileRows ? left : kTileRows;
-        TileOf(rows, std::make_index_sequence<kTileRows>())(task, panel, row);
+      for (int row = task.row_begin; row < task.row_end;) {
+        row += Rows(task, panel, row, task.row_end - row);
       }
     }
   }

@@ -1,5 +1,3 @@
-#include <cstring>
-#include <utility>
 
 #include "common/compute/cpu/attention_inl.h"
 #include "common/compute/cpu/avx512_blocks_inl.h"
