@@ -10,7 +10,8 @@
 namespace ccoe::testing {
 namespace {
 
-constexpr std::chrono::seconds kPatience{60};
+// Long enough for a slow, busy machine: a wait that ends too early fails for nothing.
+constexpr std::chrono::seconds kPatience{300};
 
 std::string TinyPath(const std::string& name) {
   return absl::StrCat(CCOE_TEST_SOURCE_DIR, "/goldens/tiny/", name);

@@ -42,7 +42,7 @@ class Collector final : public runtime::SessionListener {
   void OnFinished(const runtime::Finished& finished) override;
   void OnFailed(const absl::Status& status) override;
 
-  // Waits for the end; false after half a minute.
+  // Waits for the end; false after some minutes.
   bool Wait();
   // Waits until `count` tokens have come or the session has ended.
   void WaitForTokens(size_t count);
