@@ -187,7 +187,7 @@ def verdict(row):
 
 def print_speed(speed, arguments):
     print(f"Speed, tokens/s: medians of {arguments.rounds} interleaved rounds, "
-          f"{arguments.threads} threads")
+          f"threads: {arguments.threads}")
     for side, text in speed["info"].items():
         print(f"  {side}: {text}")
     rows = []
