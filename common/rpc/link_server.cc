@@ -21,6 +21,7 @@
 #include "common/base/status_macros.h"
 #include "common/rpc/link_frames.h"
 #include "common/rpc/status.h"
+#include "common/telemetry/log.h"
 
 namespace ccoe::rpc {
 namespace {
@@ -247,6 +248,8 @@ void Port::Open(const internal::v1::OpenLinkSession& open) {
   if (!spec.ok()) return OnOpened(open.session(), spec.status());
   const internal::v1::ExpertRef& expert = shared_.options.experts[index_].expert();
   spec->expert = {expert.name(), expert.version()};
+  telemetry::LogInfo("session_opened",
+                     {{"request_id", spec->request_id}, {"expert", spec->expert.name}});
   {
     base::MutexLock lock(&mutex_);
     if (sessions_.try_emplace(open.session()).second) shared_.sessions += 1;

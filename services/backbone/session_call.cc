@@ -9,6 +9,7 @@
 #include "common/base/status_macros.h"
 #include "common/rpc/link_session.h"
 #include "common/rpc/status.h"
+#include "common/telemetry/log.h"
 #include "services/backbone/session_spec.h"
 
 namespace ccoe::backbone {
@@ -94,6 +95,9 @@ absl::Status SessionCall::Decide(const internal::v1::Decide& decide) {
   decided_ = true;
   runtime::SessionSpec spec = *std::move(spec_);
   spec.expert = {decide.expert().name(), decide.expert().version()};
+  telemetry::LogInfo("session_opened", {{"request_id", spec.request_id},
+                                        {"expert", spec.expert.name},
+                                        {"prompt_tokens", spec.prompt.size()}});
   refs_.fetch_add(1);  // the engine's, until OnFinished or OnFailed
   const absl::StatusOr<runtime::SessionId> session = options_.engine->Open(std::move(spec), this);
   if (!session.ok()) {

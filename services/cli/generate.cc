@@ -61,8 +61,8 @@ bool ShowText(Terminal& terminal, const v1::GenerateStreamResponse& event) {
   if (event.has_delta()) return terminal.OutUntrusted(event.delta().text());
   if (!terminal.err_is_terminal()) return true;
   if (event.has_started()) {
-    terminal.Err(terminal.ForErr(
-        Style::kCyan, absl::StrCat(Printable(DescribeRoute(event.started().route())), "\n")));
+    const std::string route = Printable(DescribeRoute(event.started().route()));
+    terminal.Err(terminal.ForErr(Style::kCyan, route) + "\n");
   }
   return true;
 }
