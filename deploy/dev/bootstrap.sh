@@ -14,7 +14,7 @@ readonly build_packages=(
   prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc python3-venv zlib1g-dev
 )
 readonly lint_packages=(clang clang-format clang-tidy libclang-rt-14-dev)
-readonly bench_packages=(libbenchmark-dev)
+readonly bench_packages=(libbenchmark-dev libopenblas-dev)
 
 check_machine() {
   local id version mem_kib
