@@ -148,13 +148,13 @@ TEST_F(RealParityTest, LogitsWithinTheReferencesOwnError) {
 TEST_F(RealParityTest, GreedyTokensOfFortyPrompts) {
   std::ifstream file(absl::StrCat(CCOE_TEST_SOURCE_DIR, "/goldens/smollm2/greedy.json"));
   const auto golden = nlohmann::json::parse(file);
+  std::vector<std::unique_ptr<Collector>> collectors;  // outlive the engine
   EngineSetup setup;
   setup.cpu.arithmetic = Arithmetic::kExact;
   setup.kv_budget_bytes = size_t{1} << 30;
   const auto engine = MakeEngine(model_, setup);
   const auto& prompts = golden.at("prompts");
   ASSERT_EQ(prompts.size(), 40u);
-  std::vector<std::unique_ptr<Collector>> collectors;
   for (const auto& prompt : prompts) {
     runtime::SessionSpec spec;
     spec.expert = {"general", ""};
