@@ -111,7 +111,7 @@ absl::Status ReadPattern(JsonReader* reader, GateRules* rules) {
   return absl::OkStatus();
 }
 
-absl::Status ReadRules(const Json& object, std::string where, GateRules* rules) {
+absl::Status ReadRules(const Json& object, const std::string& where, GateRules* rules) {
   JsonReader reader(object, where);
   CCOE_ASSIGN_OR_RETURN(rules->threshold, ReadWeight(&reader, "threshold"));
   if (rules->threshold <= 0) return Damaged(where, "\"threshold\" has to be above 0");
@@ -124,7 +124,7 @@ absl::Status ReadRules(const Json& object, std::string where, GateRules* rules) 
   return reader.CheckAllKnown();
 }
 
-absl::Status ReadRow(const Json& object, std::string where, int attach_depth, GateRow* row) {
+absl::Status ReadRow(const Json& object, const std::string& where, int attach_depth, GateRow* row) {
   JsonReader reader(object, where);
   CCOE_ASSIGN_OR_RETURN(const int64_t layer, reader.Integer("routing_layer", 0, attach_depth));
   row->routing_layer = static_cast<int>(layer);

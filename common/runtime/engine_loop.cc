@@ -54,14 +54,20 @@ void EngineImpl::AdmitWaiting() {
     } else if (blocked || sequence.retry_at > now ||
                running >= static_cast<size_t>(options_.max_sessions)) {
       still.push_back(id);
-    } else if (absl::Status status = Admit(sequence); status.ok()) {
-      waiting_sessions_.fetch_sub(1);
-      ++running;
-    } else if (absl::IsResourceExhausted(status)) {
-      blocked = true;  // first come, first served: nobody overtakes one who waits for blocks here
-      still.push_back(id);
     } else {
-      failed.emplace_back(id, std::move(status));
+      waiting_sessions_.fetch_sub(1);  // first, for Admit may end the session at once
+      absl::Status status = Admit(sequence);
+      if (status.ok()) {
+        ++running;
+        continue;
+      }
+      waiting_sessions_.fetch_add(1);
+      if (absl::IsResourceExhausted(status)) {
+        blocked = true;  // first come, first served: nobody overtakes one who waits for blocks here
+        still.push_back(id);
+      } else {
+        failed.emplace_back(id, std::move(status));
+      }
     }
   }
   waiting_ = std::move(still);

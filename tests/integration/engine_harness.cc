@@ -66,6 +66,7 @@ void Collector::OnDelta(const runtime::Delta& delta) {
   tokens.insert(tokens.end(), delta.tokens.begin(), delta.tokens.end());
   token_count_ = tokens.size();
   changed_.SignalAll();
+  while (held_ && token_count_ >= hold_after_) changed_.Wait(&mutex_);
 }
 
 void Collector::OnFinished(const runtime::Finished& event) {
@@ -95,6 +96,18 @@ bool Collector::Wait() {
 void Collector::WaitForTokens(size_t count) {
   base::MutexLock lock(&mutex_);
   while (!ended_ && token_count_ < count) changed_.Wait(&mutex_);
+}
+
+void Collector::HoldAfter(size_t count) {
+  base::MutexLock lock(&mutex_);
+  held_ = true;
+  hold_after_ = count;
+}
+
+void Collector::Release() {
+  base::MutexLock lock(&mutex_);
+  held_ = false;
+  changed_.SignalAll();
 }
 
 std::vector<int32_t> Collector::Ids() const {

@@ -46,6 +46,10 @@ class Collector final : public runtime::SessionListener {
   bool Wait();
   // Waits until `count` tokens have come or the session has ended.
   void WaitForTokens(size_t count);
+  // Called before Open: the engine stands still once `count` tokens have come, until Release. What
+  // a test does in between, the engine sees before it goes on.
+  void HoldAfter(size_t count);
+  void Release();
 
   // After Wait.
   absl::Status status;
@@ -58,6 +62,8 @@ class Collector final : public runtime::SessionListener {
   base::Mutex mutex_;
   base::CondVar changed_;
   bool ended_ = false;
+  bool held_ = false;
+  size_t hold_after_ = 0;
   size_t token_count_ = 0;
 };
 

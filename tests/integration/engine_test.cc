@@ -101,10 +101,12 @@ TEST_F(EngineTest, RefusesWhatCannotBe) {
 TEST_F(EngineTest, CancelGivesAllBlocksBack) {
   Start();
   Collector collector;
+  collector.HoldAfter(3);
   auto id = engine_->Open(Spec(10, 200), &collector);
   ASSERT_TRUE(id.ok());
   collector.WaitForTokens(3);
   engine_->Cancel(*id, absl::CancelledError("the client is gone"));
+  collector.Release();
   ASSERT_TRUE(collector.Wait());
   EXPECT_EQ(collector.status.code(), absl::StatusCode::kCancelled);
   EXPECT_LT(collector.tokens.size(), 200u);
@@ -114,10 +116,12 @@ TEST_F(EngineTest, CancelGivesAllBlocksBack) {
 TEST_F(EngineTest, APausedSessionStandsStillWhileOthersRun) {
   Start();
   Collector paused;
+  paused.HoldAfter(2);
   auto id = engine_->Open(Spec(10, 200), &paused);
   ASSERT_TRUE(id.ok());
   paused.WaitForTokens(2);
   engine_->Pause(*id);
+  paused.Release();
   Collector other;
   ASSERT_TRUE(engine_->Open(Spec(5, 20), &other).ok());
   ASSERT_TRUE(other.Wait());  // the pause took effect before it
@@ -175,10 +179,12 @@ TEST_F(EngineTest, TheQueueTimeIsKept) {
   setup_.max_sessions = 1;
   Start();
   Collector first, second;
+  first.HoldAfter(1);
   auto id = engine_->Open(Spec(10, 240), &first);
   ASSERT_TRUE(id.ok());
   first.WaitForTokens(1);
   engine_->Pause(*id);
+  first.Release();
   SessionSpec spec = Spec(10, 5);
   spec.queue_deadline = absl::Now() + absl::Milliseconds(20);
   ASSERT_TRUE(engine_->Open(spec, &second).ok());
