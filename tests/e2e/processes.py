@@ -16,7 +16,7 @@ START_TIMEOUT_S = 120
 LOCAL = "127.0.0.1:0"
 
 
-def wait_until(condition, timeout_s=20, what="the condition"):
+def wait_until(condition, timeout_s=60, what="the condition"):
     """Waits for `condition` to return something true, and returns it."""
     deadline = time.monotonic() + timeout_s
     while True:
