@@ -206,7 +206,7 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
     return base::MakeError(
         base::Reason::kQueueFull,
         absl::StrCat("the queue is full: ", options_.max_waiting, " requests wait for KV blocks"),
-        {.metadata = {}, .retry_after = absl::Seconds(1)});
+        {.metadata = {}, .retry_after = kQueueFullDelay});
   }
   open_sessions_.fetch_add(1);
   const SessionId id = next_session_.fetch_add(1);

@@ -146,7 +146,7 @@ void EngineImpl::Fail(SessionId session, const absl::Status& why) {
 }
 
 void EngineImpl::OpenGuest(SessionId session, const RemoteSpec& spec, RemoteListener* listener) {
-  const auto refuse = [&](absl::Status why) { listener->OnOpened(session, std::move(why)); };
+  const auto refuse = [&](const absl::Status& why) { listener->OnOpened(session, why); };
   if (draining_) return refuse(base::MakeError(base::Reason::kDraining, "the expert is draining"));
   if (guests_.contains({listener, session})) {
     return refuse(absl::AlreadyExistsError("the session is open already"));
