@@ -113,7 +113,7 @@ struct Server::State {
   Bound health;  // no server where none was asked for
 };
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
   InitPluginsOnce();
   auto state = std::make_unique<State>();
   CCOE_ASSIGN_OR_RETURN(state->main,

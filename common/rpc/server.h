@@ -31,7 +31,7 @@ class Server {
  public:
   // INVALID_ARGUMENT for an address that is none; UNAVAILABLE when one cannot be bound. Health
   // answers SERVING from the start.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options);
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options);
   // Cancels what still runs.
   ~Server();
   Server(const Server&) = delete;

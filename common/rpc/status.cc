@@ -62,7 +62,7 @@ absl::Status FromStatusProto(const google::rpc::Status& proto) {
       details.retry_after = FromProto(retry.retry_delay());
     }
   }
-  const absl::Status plain(code, View(proto.message()));
+  absl::Status plain(code, View(proto.message()));
   const base::Reason known = reason.value_or(base::ReasonOf(plain));
   if (base::EntryOf(known).code != code) return plain;
   return base::MakeError(known, proto.message(), details);

@@ -195,7 +195,7 @@ std::vector<prometheus::MetricFamily> Metrics::State::Collect() const {
   return registry.Collect();
 }
 
-Metrics::Metrics(MetricsOptions options) : state_(std::make_shared<State>(options)) {}
+Metrics::Metrics(const MetricsOptions& options) : state_(std::make_shared<State>(options)) {}
 Metrics::~Metrics() { SetGaugeSource(nullptr); }
 
 void Metrics::AddDomain(std::string_view domain) {

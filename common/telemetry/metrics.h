@@ -44,7 +44,7 @@ struct GaugeValues {
 // Thread-safe; observing takes no lock that a scrape holds for long.
 class Metrics {
  public:
-  explicit Metrics(MetricsOptions options);
+  explicit Metrics(const MetricsOptions& options);
   ~Metrics();
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;

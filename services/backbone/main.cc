@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -93,4 +94,11 @@ int Run(int argc, char** argv) {
 }  // namespace
 }  // namespace ccoe::backbone
 
-int main(int argc, char** argv) { return ccoe::backbone::Run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return ccoe::backbone::Run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ccoe-backbone: %s\n", error.what());
+    return 1;
+  }
+}

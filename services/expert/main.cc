@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -89,4 +90,11 @@ int Run(int argc, char** argv) {
 }  // namespace
 }  // namespace ccoe::expert
 
-int main(int argc, char** argv) { return ccoe::expert::Run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return ccoe::expert::Run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ccoe-expert: %s\n", error.what());
+    return 1;
+  }
+}

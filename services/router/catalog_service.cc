@@ -107,9 +107,9 @@ class CatalogService final : public v1::CatalogService::CallbackService {
       }
     }
     std::sort(entries.begin(), entries.end(), [](const CatalogEntry* a, const CatalogEntry* b) {
-      const auto order =
-          std::tie(a->info.domain, a->info.key.name) <=> std::tie(b->info.domain, b->info.key.name);
-      if (order != 0) return order < 0;
+      const auto left = std::tie(a->info.domain, a->info.key.name);
+      const auto right = std::tie(b->info.domain, b->info.key.name);
+      if (left != right) return left < right;
       return CompareVersions(a->info.key.version, b->info.key.version) < 0;
     });
     for (const CatalogEntry* entry : entries) *response->add_experts() = ToProto(*entry);

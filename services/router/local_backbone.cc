@@ -79,7 +79,7 @@ absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackbo
   std::shared_ptr<const Catalog> catalog = MakeCatalog(options, *engine);
   options.model->ReleasePages();
   return std::unique_ptr<LocalBackbone>(
-      new LocalBackbone(options.model, std::move(engine), std::move(catalog)));
+      new LocalBackbone(std::move(options.model), std::move(engine), std::move(catalog)));
 }
 
 LocalBackbone::LocalBackbone(std::shared_ptr<const model::Model> model,

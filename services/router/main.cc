@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <exception>
 #include <memory>
 #include <string>
 
@@ -115,4 +116,11 @@ int Run(int argc, char** argv) {
 }  // namespace
 }  // namespace ccoe::router
 
-int main(int argc, char** argv) { return ccoe::router::Run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return ccoe::router::Run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ccoe-router: %s\n", error.what());
+    return 1;
+  }
+}

@@ -71,7 +71,7 @@ class GenerationServiceTest : public testing::Test {
     rpc::ServerOptions options;
     options.listen = "127.0.0.1:0";
     options.services = router_->services();
-    server_ = rpc::Server::Start(std::move(options)).value();
+    server_ = rpc::Server::Start(options).value();
     // A small window: a client that does not read is soon one that does not receive.
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 1024);
