@@ -19,6 +19,7 @@
 #include "common/rpc/link_frames.h"
 #include "common/rpc/link_send_queue.h"
 #include "common/rpc/status.h"
+#include "common/telemetry/log.h"
 
 namespace ccoe::rpc {
 namespace {
@@ -304,7 +305,6 @@ class LinkClient::Impl final : public ConnectionEvents {
       base::MutexLock lock(&mutex_);
       connection = connection_;
       by_index_.clear();
-      state_.experts.clear();
       for (const internal::v1::LinkExpert& expert : reply.experts()) {
         const runtime::ExpertKey key{expert.description().expert().name(),
                                      expert.description().expert().version()};
@@ -316,16 +316,28 @@ class LinkClient::Impl final : public ConnectionEvents {
         replica->Attach(connection, by_index_.size(),
                         static_cast<int>(std::min<int64_t>(expert.credit_rows(), by_bytes)));
         by_index_.push_back(replica.get());
-        state_.experts.push_back(expert.description());
       }
     }
+    std::vector<internal::v1::ExpertDescription> added;
     for (int i = 0; i < reply.experts_size(); ++i) {
-      CCOE_RETURN_IF_ERROR(
-          options_.engine->AddReplica(ExpertInfoOf(reply.experts(i).description()), by_index_[i]));
+      const internal::v1::ExpertDescription& description = reply.experts(i).description();
+      runtime::ExpertInfo info = ExpertInfoOf(description);
+      info.attach_depth = reply.experts(i).entry_depth();
+      const absl::Status status = options_.engine->AddReplica(info, by_index_[i]);
+      if (status.ok()) {
+        added.push_back(description);
+      } else if (absl::IsAlreadyExists(status)) {  // another of that name goes first
+        telemetry::LogWarning("replica_not_used", {{"expert", info.key.name},
+                                                   {"address", options_.address},
+                                                   {"message", std::string(status.message())}});
+      } else {
+        return status;
+      }
     }
     {
       base::MutexLock lock(&mutex_);
       state_.status = absl::OkStatus();
+      state_.experts = std::move(added);
       state_.tried = true;
       state_.draining = false;
       connected_at_ = absl::Now();

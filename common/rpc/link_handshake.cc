@@ -81,13 +81,26 @@ absl::Status CheckHelloReply(const internal::v1::HelloReply& reply, const LinkId
         expert.credit_bytes() < row_bytes) {
       return absl::InvalidArgumentError("the expert's reply has an expert without name or credit");
     }
-    if (description.attach_depth() < 1 || description.attach_depth() > backbone.layer_end) {
+    if (expert.entry_depth() < 1 || expert.entry_depth() > description.attach_depth() ||
+        expert.entry_depth() > backbone.layer_end) {
       return Mismatch(absl::StrCat("the layers below expert ", description.expert().name()),
                       absl::StrCat("layers up to ", backbone.layer_end),
-                      absl::StrCat("attach depth ", description.attach_depth()));
+                      absl::StrCat("entry at layer ", expert.entry_depth()));
     }
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<int> EntryDepth(const internal::v1::ExpertDescription& expert, int base_begin,
+                               int backbone_end) {
+  const int shallowest =
+      base_begin > 0 ? std::min(base_begin, expert.attach_depth()) : expert.attach_depth();
+  if (backbone_end < shallowest) {
+    return Mismatch(absl::StrCat("the layers below expert ", expert.expert().name()),
+                    absl::StrCat("layers up to ", backbone_end),
+                    absl::StrCat("layers from ", shallowest));
+  }
+  return std::min(backbone_end, expert.attach_depth());
 }
 
 internal::v1::ExpertDescription DescribeExpert(const runtime::ExpertInfo& info,

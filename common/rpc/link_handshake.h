@@ -38,6 +38,13 @@ absl::StatusOr<uint32_t> CheckHello(const internal::v1::Hello& hello, const Link
 // for a reply that makes no sense.
 absl::Status CheckHelloReply(const internal::v1::HelloReply& reply, const LinkIdentity& backbone);
 
+// The layer at which rows of a backbone that computes [0, backbone_end) enter an expert: its attach
+// depth, or the backbone's end where the expert process has the base layers between (from
+// `base_begin` on; 0: it has none). FAILED_PRECONDITION with MODEL_MISMATCH when there is no such
+// layer.
+absl::StatusOr<int> EntryDepth(const internal::v1::ExpertDescription& expert, int base_begin,
+                               int backbone_end);
+
 internal::v1::ExpertDescription DescribeExpert(const runtime::ExpertInfo& info,
                                                const std::string& manifest_json);
 runtime::ExpertInfo ExpertInfoOf(const internal::v1::ExpertDescription& description);

@@ -60,8 +60,12 @@ struct Shared {
 // One expert as one backbone uses it.
 class Port final : public runtime::RemoteListener {
  public:
-  Port(Stream& stream, Shared& shared, uint32_t index)
-      : stream_(stream), shared_(shared), index_(index), credit_(shared.credit_rows) {}
+  Port(Stream& stream, Shared& shared, uint32_t index, int entry_depth)
+      : stream_(stream),
+        shared_(shared),
+        index_(index),
+        entry_depth_(entry_depth),
+        credit_(shared.credit_rows) {}
   ~Port() override { shared_.sessions -= static_cast<int>(sessions_.size()); }
 
   // From the stream's reader.
@@ -89,6 +93,7 @@ class Port final : public runtime::RemoteListener {
   Stream& stream_;
   Shared& shared_;
   const uint32_t index_;
+  const int entry_depth_;
   base::Mutex mutex_;
   std::unordered_map<SessionId, Stamp> sessions_ ABSL_GUARDED_BY(mutex_);
   int credit_ ABSL_GUARDED_BY(mutex_);        // rows that the backbone may still send
@@ -190,17 +195,14 @@ class Stream final : public grpc::ServerBidiReactor<LinkRequest, LinkResponse> {
     reply->set_layer_begin(own.layer_begin);
     reply->set_node(own.node);
     for (const internal::v1::ExpertDescription& expert : shared_.options.experts) {
-      if (expert.attach_depth() > hello.layer_end()) {
-        return base::MakeError(
-            base::Reason::kModelMismatch,
-            absl::StrCat("expert ", expert.expert().name(), " attaches at layer ",
-                         expert.attach_depth(), "; the backbone ends at ", hello.layer_end()));
-      }
+      CCOE_ASSIGN_OR_RETURN(const int entry_depth, EntryDepth(expert, shared_.options.base_begin,
+                                                              static_cast<int>(hello.layer_end())));
       internal::v1::LinkExpert* offered = reply->add_experts();
       *offered->mutable_description() = expert;
       offered->set_credit_rows(shared_.credit_rows);
       offered->set_credit_bytes(int64_t{4} * own.hidden * shared_.credit_rows);
-      ports_.push_back(std::make_unique<Port>(*this, shared_, ports_.size()));
+      offered->set_entry_depth(entry_depth);
+      ports_.push_back(std::make_unique<Port>(*this, shared_, ports_.size(), entry_depth));
     }
     greeted_ = true;
     Send(std::move(response));
@@ -246,6 +248,11 @@ class Stream final : public grpc::ServerBidiReactor<LinkRequest, LinkResponse> {
 void Port::Open(const internal::v1::OpenLinkSession& open) {
   absl::StatusOr<runtime::RemoteSpec> spec = DecodeOpen(open, shared_.limits);
   if (!spec.ok()) return OnOpened(open.session(), spec.status());
+  if (spec->attach_depth != entry_depth_) {
+    return OnOpened(open.session(),
+                    absl::FailedPreconditionError(absl::StrCat("rows enter at layer ", entry_depth_,
+                                                               ", not ", spec->attach_depth)));
+  }
   const internal::v1::ExpertRef& expert = shared_.options.experts[index_].expert();
   spec->expert = {expert.name(), expert.version()};
   telemetry::LogInfo("session_opened",

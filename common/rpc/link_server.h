@@ -22,6 +22,9 @@ struct LinkServerOptions {
   LinkIdentity identity;  // of the expert process
   runtime::Engine* engine = nullptr;
   std::vector<internal::v1::ExpertDescription> experts;
+  // The engine has the base model's layers from here on, so that backbones which end before an
+  // expert's attach depth can enter here; 0: it has none.
+  int base_begin = 0;
   LinkObserver* observer = nullptr;  // may be null; outlives the server
   // Hidden states that a backbone may have on their way to one expert.
   int64_t credit_bytes = int64_t{16} << 20;

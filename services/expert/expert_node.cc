@@ -44,6 +44,14 @@ int FirstLayer(const ExpertConfig& config, const Packages& packages) {
   return first;
 }
 
+// Whether the engine has the base model's layers: for `general` and for LoRA experts.
+bool HasBaseLayers(const ExpertConfig& config, const Packages& packages) {
+  return ServesGeneral(config) ||
+         std::any_of(packages.begin(), packages.end(), [](const auto& package) {
+           return package->manifest().kind == model::ExpertKind::kLora;
+         });
+}
+
 }  // namespace
 
 absl::Status CheckConfig(const ExpertConfig& config) {
@@ -81,6 +89,8 @@ absl::StatusOr<std::unique_ptr<ExpertNode>> ExpertNode::Start(const ExpertConfig
   links.identity = state->node.identity;
   links.engine = state->node.engine.get();
   links.experts = state->node.DescribeExperts();
+  links.base_begin =
+      HasBaseLayers(config, state->node.packages) ? state->node.identity.layer_begin : 0;
   links.observer = state->node.observer.get();
   const std::vector<internal::v1::ExpertDescription> experts = links.experts;
   state->links = std::make_unique<rpc::LinkServer>(std::move(links));

@@ -37,6 +37,7 @@ std::unique_ptr<ExpertSide> ExpertSide::Start(const std::shared_ptr<const model:
   links.identity = IdentityOf(*model, setup.cpu.arithmetic, begin, 0);
   links.engine = side->engine.get();
   links.credit_bytes = credit_bytes;
+  links.base_begin = begin;
   for (const runtime::ExpertInfo& info : side->engine->Experts()) {
     links.experts.push_back(rpc::DescribeExpert(info, ""));
   }

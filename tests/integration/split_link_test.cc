@@ -118,6 +118,23 @@ TEST_F(SplitLinkTest, GivesTheUnsplitModelsTokensToTheLastBit) {
   ExpectAtRest();
 }
 
+// The backbone may end below an expert's attach depth when the expert's process has the layers
+// between, and above it.
+TEST_F(SplitLinkTest, TheSplitNeedNotBeTheAttachDepth) {
+  const std::vector<SessionSpec> specs = MixedSpecs();
+  const std::vector<Answer> expected = Unsplit(specs);
+  constexpr std::pair<int, int> kRanges[] = {{1, 1}, {1, 2}, {1, 3}};
+  for (const auto& [expert_begin, backbone_end] : kRanges) {
+    expert_ = ExpertSide::Start(model_, kPackages, expert_begin, kPlenty);
+    rpc::LinkIdentity identity = Identity();
+    identity.layer_end = backbone_end;
+    backbone_ = BackboneSide::Start(model_, backbone_end, identity, expert_->server->address());
+    ASSERT_TRUE(backbone_->Connected());
+    EXPECT_EQ(RunAll(*backbone_->engine, specs), expected) << expert_begin << " " << backbone_end;
+    ExpectAtRest();
+  }
+}
+
 // With room for few rows the backbone waits for credit again and again, and nothing is lost.
 TEST_F(SplitLinkTest, LittleCreditOnlyDelays) {
   const std::vector<SessionSpec> specs = MixedSpecs();

@@ -36,6 +36,7 @@ internal::v1::HelloReply Reply() {
   expert->mutable_description()->set_attach_depth(18);
   expert->set_credit_rows(10);
   expert->set_credit_bytes(10 * 576 * 4);
+  expert->set_entry_depth(18);
   return reply;
 }
 
@@ -80,6 +81,7 @@ TEST(LinkHandshakeTest, TheBackboneRefusesWhatItCannotFeed) {
   EXPECT_EQ(code([](Reply& r) { r.set_arithmetic("i8b32.v1"); }), kMismatch);
   const auto depth = [](Reply& r, int k) {
     r.mutable_experts(0)->mutable_description()->set_attach_depth(k);
+    r.mutable_experts(0)->set_entry_depth(k);
   };
   Reply deep = ::ccoe::rpc::Reply();
   depth(deep, 19);
@@ -90,6 +92,18 @@ TEST(LinkHandshakeTest, TheBackboneRefusesWhatItCannotFeed) {
   EXPECT_EQ(code([](Reply& r) { r.set_protocol(7); }), kNonsense);
   EXPECT_EQ(code([](Reply& r) { r.mutable_experts(0)->set_credit_rows(0); }), kNonsense);
   EXPECT_EQ(code([](Reply& r) { r.mutable_experts(0)->set_credit_bytes(100); }), kNonsense);
+}
+
+TEST(LinkHandshakeTest, RowsEnterWhereBothSidesMeet) {
+  internal::v1::ExpertDescription expert;
+  expert.set_attach_depth(20);
+  EXPECT_EQ(*EntryDepth(expert, 18, 30), 20);  // the backbone leaves early
+  EXPECT_EQ(*EntryDepth(expert, 18, 20), 20);
+  EXPECT_EQ(*EntryDepth(expert, 18, 19), 19);  // the expert process computes layer 19 of the base
+  EXPECT_EQ(*EntryDepth(expert, 18, 18), 18);
+  EXPECT_EQ(EntryDepth(expert, 18, 17).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(*EntryDepth(expert, 0, 20), 20);
+  EXPECT_EQ(EntryDepth(expert, 0, 19).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(LinkHandshakeTest, DescriptionsSurvive) {
