@@ -70,6 +70,7 @@ absl::Status SessionCall::Handle() {
 absl::Status SessionCall::Open(const internal::v1::OpenSession& open) {
   if (opened_) return absl::InvalidArgumentError("the session is open already");
   opened_ = true;
+  request_id_ = open.request_id();
   CCOE_ASSIGN_OR_RETURN(spec_,
                         MakeSessionSpec(open, *options_.model, options_.max_context, absl::Now()));
   {
@@ -128,6 +129,12 @@ void SessionCall::OnDelta(const runtime::Delta& delta) {
 }
 
 void SessionCall::OnFinished(const runtime::Finished& finished) {
+  telemetry::LogInfo("session_finished", {{"request_id", request_id_},
+                                          {"prompt_tokens", finished.usage.prompt_tokens},
+                                          {"completion_tokens", finished.usage.completion_tokens},
+                                          {"queue_ms", finished.timings.queue},
+                                          {"prefill_ms", finished.timings.prefill},
+                                          {"decode_ms", finished.timings.decode}});
   SessionResponse response;
   rpc::EncodeFinished(finished, response.mutable_finished());
   {
@@ -143,6 +150,9 @@ void SessionCall::OnFinished(const runtime::Finished& finished) {
 }
 
 void SessionCall::OnFailed(const absl::Status& status) {
+  telemetry::LogInfo("session_failed", {{"request_id", request_id_},
+                                        {"code", absl::StatusCodeToString(status.code())},
+                                        {"reason", base::EntryOf(base::ReasonOf(status)).name}});
   {
     base::MutexLock lock(&mutex_);
     session_.reset();

@@ -7,6 +7,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -67,6 +68,7 @@ class SessionCall final
   std::atomic<int> refs_{1};
   internal::v1::SessionRequest request_;
   std::optional<runtime::SessionSpec> spec_;  // between Open and Decide; the reader's alone
+  std::string request_id_;                    // written by Open, before the engine knows the call
   bool opened_ = false;                       // the reader's alone, as is:
   bool decided_ = false;
 
