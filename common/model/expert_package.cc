@@ -139,9 +139,8 @@ absl::Status ExpertPackage::CheckAgainst(const Model& model) const {
   const bool own_end = state_->tensors.contains(kNorm) && state_->tensors.contains(kHead);
   CCOE_RETURN_IF_ERROR(
       CheckDigests(manifest, lora || !own_end ? BaseUse::kWhole : BaseUse::kPrefix, model));
-  absl::Status status =
-      lora ? CheckLoraShapes(state_->lora, config)
-           : CheckFullTensors(state_->tensors, config, manifest.attach_depth);
+  absl::Status status = lora ? CheckLoraShapes(state_->lora, config)
+                             : CheckFullTensors(state_->tensors, config, manifest.attach_depth);
   if (status.ok()) return status;
   return Unfit(manifest, std::string(status.message()));
 }
