@@ -5,7 +5,6 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
-#include <atomic>
 #include <map>
 #include <utility>
 
@@ -16,9 +15,8 @@
 #include "common/base/error.h"
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/link_connection.h"
 #include "common/rpc/link_frames.h"
-#include "common/rpc/link_send_queue.h"
-#include "common/rpc/status.h"
 #include "common/telemetry/log.h"
 
 namespace ccoe::rpc {
@@ -46,136 +44,6 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
-// What a connection tells its owner. All calls but OnDone come before OnDone.
-class ConnectionEvents {
- public:
-  virtual ~ConnectionEvents() = default;
-  // After the first frame that arrived. An error ends the connection.
-  virtual absl::Status OnHandshake(const internal::v1::HelloReply& reply) = 0;
-  virtual absl::Status OnFrame(LinkResponse& response) = 0;
-  virtual void OnDone(const absl::Status& status) = 0;
-};
-
-// One attempt: a stream from its Hello to its end. Keeps itself alive until OnDone.
-class Connection final : public grpc::ClientBidiReactor<LinkRequest, LinkResponse>,
-                         public std::enable_shared_from_this<Connection> {
- public:
-  Connection(ConnectionEvents& events, absl::Duration handshake_timeout)
-      : events_(events), handshake_timeout_(handshake_timeout) {}
-
-  void Start(internal::v1::ExpertService::StubInterface& stub, internal::v1::Hello hello) {
-    self_ = shared_from_this();
-    stub.async()->Link(&context_, this);
-    AddHold();  // the engine's thread writes outside of reactions
-    alarm_.Set(absl::ToChronoTime(absl::Now() + handshake_timeout_), [self = self_](bool expired) {
-      if (expired && !self->ready_) {
-        self->End(absl::DeadlineExceededError("the expert did not answer the handshake"));
-      }
-    });
-    {
-      base::MutexLock lock(&mutex_);
-      LinkRequest request;
-      *request.mutable_hello() = std::move(hello);
-      queue_.PushControl(std::move(request));
-      Pump();
-    }
-    StartRead(&response_);
-    StartCall();
-  }
-
-  void SendControl(LinkRequest request) {
-    base::MutexLock lock(&mutex_);
-    if (closed_) return;
-    queue_.PushControl(std::move(request));
-    Pump();
-  }
-
-  void SendRows(std::vector<EncodedRows> frames) {
-    base::MutexLock lock(&mutex_);
-    if (closed_) return;
-    for (EncodedRows& frame : frames) queue_.PushRows(std::move(frame));
-    Pump();
-  }
-
-  // Ends the stream; `why` is what OnDone tells, unless something else ended it before.
-  void End(absl::Status why) {
-    {
-      base::MutexLock lock(&mutex_);
-      if (end_status_.ok()) end_status_ = std::move(why);
-    }
-    context_.TryCancel();
-    Close();
-  }
-
-  void OnReadDone(bool ok) override {
-    if (!ok) return Close();
-    const absl::Status status = Handle();
-    if (!status.ok()) return End(status);
-    StartRead(&response_);
-  }
-
-  void OnWriteDone(bool ok) override {
-    base::MutexLock lock(&mutex_);
-    writing_ = false;
-    if (ok && !closed_) Pump();
-  }
-
-  void OnDone(const grpc::Status& grpc_status) override {
-    const std::shared_ptr<Connection> self = std::move(self_);
-    alarm_.Cancel();
-    absl::Status status;
-    {
-      base::MutexLock lock(&mutex_);
-      status = end_status_.ok() ? FromGrpcStatus(grpc_status) : end_status_;
-    }
-    if (status.ok()) status = absl::UnavailableError("the expert closed the link");
-    events_.OnDone(status);
-  }
-
- private:
-  absl::Status Handle() {
-    if (ready_) return events_.OnFrame(response_);
-    if (!response_.has_hello()) {
-      return absl::InvalidArgumentError("the expert's first frame is no handshake");
-    }
-    CCOE_RETURN_IF_ERROR(events_.OnHandshake(response_.hello()));
-    ready_ = true;
-    alarm_.Cancel();
-    return absl::OkStatus();
-  }
-
-  // No writes any more.
-  void Close() {
-    base::MutexLock lock(&mutex_);
-    if (closed_) return;
-    closed_ = true;
-    queue_.Clear();
-    RemoveHold();
-  }
-
-  // Writes under the lock, so that no write starts after Close. gRPC runs no reaction inside.
-  void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (writing_ || !queue_.Pop(&in_flight_)) return;
-    writing_ = true;
-    StartWrite(&in_flight_);
-  }
-
-  ConnectionEvents& events_;
-  const absl::Duration handshake_timeout_;
-  grpc::ClientContext context_;
-  grpc::Alarm alarm_;
-  std::shared_ptr<Connection> self_;
-  std::atomic<bool> ready_{false};
-  LinkResponse response_;
-
-  base::Mutex mutex_;
-  LinkSendQueue queue_ ABSL_GUARDED_BY(mutex_);
-  LinkRequest in_flight_ ABSL_GUARDED_BY(mutex_);
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Status end_status_ ABSL_GUARDED_BY(mutex_);
-};
-
 // An expert at the other end. Lives as long as the client; is attached to one connection after
 // another. What the engine says while there is none is dropped: the removal of the replica, which
 // is on its way to the engine, fails those sessions.
@@ -183,7 +51,7 @@ class Replica final : public runtime::RemoteExpert {
  public:
   Replica(int hidden, LinkObserver* observer) : hidden_(hidden), observer_(observer) {}
 
-  void Attach(std::shared_ptr<Connection> connection, uint32_t index, int credit_rows) {
+  void Attach(std::shared_ptr<LinkConnection> connection, uint32_t index, int credit_rows) {
     base::MutexLock lock(&mutex_);
     connection_ = std::move(connection);
     index_ = index;
@@ -251,7 +119,7 @@ class Replica final : public runtime::RemoteExpert {
     return true;
   }
 
-  std::pair<std::shared_ptr<Connection>, uint32_t> Current() const {
+  std::pair<std::shared_ptr<LinkConnection>, uint32_t> Current() const {
     base::MutexLock lock(&mutex_);
     return {connection_, index_};
   }
@@ -259,7 +127,7 @@ class Replica final : public runtime::RemoteExpert {
   const int hidden_;
   LinkObserver* const observer_;
   mutable base::Mutex mutex_;
-  std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<LinkConnection> connection_ ABSL_GUARDED_BY(mutex_);
   uint32_t index_ ABSL_GUARDED_BY(mutex_) = 0;
   int window_ ABSL_GUARDED_BY(mutex_) = 0;
   int credit_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -267,7 +135,7 @@ class Replica final : public runtime::RemoteExpert {
 
 }  // namespace
 
-class LinkClient::Impl final : public ConnectionEvents {
+class LinkClient::Impl final : public LinkConnectionEvents {
  public:
   explicit Impl(LinkClientOptions options)
       : options_(std::move(options)),
@@ -286,7 +154,7 @@ class LinkClient::Impl final : public ConnectionEvents {
   const std::string& address() const { return options_.address; }
 
   void Stop() {
-    std::shared_ptr<Connection> connection;
+    std::shared_ptr<LinkConnection> connection;
     {
       base::MutexLock lock(&mutex_);
       stopping_ = true;
@@ -300,7 +168,7 @@ class LinkClient::Impl final : public ConnectionEvents {
 
   absl::Status OnHandshake(const internal::v1::HelloReply& reply) override {
     CCOE_RETURN_IF_ERROR(CheckHelloReply(reply, options_.identity));
-    std::shared_ptr<Connection> connection;
+    std::shared_ptr<LinkConnection> connection;
     {
       base::MutexLock lock(&mutex_);
       connection = connection_;
@@ -434,7 +302,7 @@ class LinkClient::Impl final : public ConnectionEvents {
 
   void Connect() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     connected_at_ = absl::InfiniteFuture();
-    connection_ = std::make_shared<Connection>(*this, options_.handshake_timeout);
+    connection_ = std::make_shared<LinkConnection>(*this, options_.handshake_timeout);
     connection_->Start(*stub_, MakeHello(options_.identity));
   }
 
@@ -468,7 +336,7 @@ class LinkClient::Impl final : public ConnectionEvents {
   base::CondVar idle_;
   State state_ ABSL_GUARDED_BY(mutex_);
   std::map<runtime::ExpertKey, std::unique_ptr<Replica>> replicas_ ABSL_GUARDED_BY(mutex_);
-  std::shared_ptr<Connection> connection_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<LinkConnection> connection_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);
   bool alarm_pending_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

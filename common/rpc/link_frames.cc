@@ -140,6 +140,7 @@ int64_t MonotonicNs() {
 
 std::vector<EncodedRows> EncodeRows(uint32_t expert, const std::vector<HiddenRows>& rows,
                                     int hidden, int64_t sent_ns) {
+  CCOE_CHECK(sizeof(float) * hidden <= kMaxPayloadBytes);
   FrameBuilder builder(expert, hidden, sent_ns);
   for (const HiddenRows& r : rows) {
     CCOE_CHECK(r.states.size() == r.tokens.size() * hidden);
