@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <utility>
@@ -59,6 +58,9 @@ class FrameBuilder {
   FrameBuilder(uint32_t expert, int hidden, int64_t sent_ns)
       : expert_(expert), hidden_(hidden), sent_ns_(sent_ns) {}
 
+  // Makes room for what is to come.
+  void Expect(size_t rows) { expected_bytes_ = sizeof(float) * hidden_ * rows; }
+
   // Appends rows [begin, end) of `rows`, with its output when the part is the last one.
   void Append(const HiddenRows& rows, int begin, int end, FramePriority priority) {
     const int rows_per_frame = static_cast<int>(kMaxPayloadBytes / (sizeof(float) * hidden_));
@@ -81,6 +83,8 @@ class FrameBuilder {
     frame.priority = priority;
     frame.message.mutable_rows()->set_expert(expert_);
     frame.message.mutable_rows()->set_sent_ns(sent_ns_);
+    frame.message.mutable_rows()->mutable_payload()->reserve(
+        std::min(expected_bytes_, kMaxPayloadBytes));
   }
 
   void AppendPart(const HiddenRows& rows, int begin, int count) {
@@ -103,11 +107,13 @@ class FrameBuilder {
         reinterpret_cast<const char*>(rows.states.data() + static_cast<size_t>(begin) * hidden_),
         sizeof(float) * hidden_ * count);
     frame.rows += count;
+    expected_bytes_ -= std::min(expected_bytes_, sizeof(float) * hidden_ * count);
   }
 
   const uint32_t expert_;
   const int hidden_;
   const int64_t sent_ns_;
+  size_t expected_bytes_ = 0;  // of rows that will be appended at the least
   std::vector<EncodedRows> frames_;
 };
 
@@ -142,13 +148,17 @@ std::vector<EncodedRows> EncodeRows(uint32_t expert, const std::vector<HiddenRow
                                     int hidden, int64_t sent_ns) {
   CCOE_CHECK(sizeof(float) * hidden <= kMaxPayloadBytes);
   FrameBuilder builder(expert, hidden, sent_ns);
+  const auto single = [](const HiddenRows& r) { return r.tokens.size() == 1; };
+  builder.Expect(std::count_if(rows.begin(), rows.end(), single));
   for (const HiddenRows& r : rows) {
     CCOE_CHECK(r.states.size() == r.tokens.size() * hidden);
-    if (r.tokens.size() == 1) builder.Append(r, 0, 1, FramePriority::kDecode);
+    if (single(r)) builder.Append(r, 0, 1, FramePriority::kDecode);
   }
   for (const HiddenRows& r : rows) {
     const int count = static_cast<int>(r.tokens.size());
-    if (count > 1) builder.Append(r, 0, count, FramePriority::kPrefill);
+    if (count < 2) continue;
+    builder.Expect(count);
+    builder.Append(r, 0, count, FramePriority::kPrefill);
   }
   return builder.Take();
 }
@@ -180,8 +190,9 @@ absl::StatusOr<std::vector<HiddenRows>> DecodeRows(const internal::v1::RowsFrame
     CCOE_ASSIGN_OR_RETURN(rows.output, DecodeOutput(segment.output()));
     rows.tokens.assign(segment.tokens().begin(), segment.tokens().end());
     rows.targets.assign(segment.targets().begin(), segment.targets().end());
-    rows.states.resize(rows.tokens.size() * limits.hidden);
-    std::memcpy(rows.states.data(), payload, rows.tokens.size() * row_bytes);
+    // A string's data is aligned for every scalar, and rows are whole floats.
+    const auto* states = reinterpret_cast<const float*>(payload);
+    rows.states.assign(states, states + rows.tokens.size() * limits.hidden);
     payload += rows.tokens.size() * row_bytes;
   }
   return result;

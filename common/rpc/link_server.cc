@@ -261,10 +261,6 @@ void Port::Open(const internal::v1::OpenLinkSession& open) {
     base::MutexLock lock(&mutex_);
     if (sessions_.try_emplace(open.session()).second) shared_.sessions += 1;
   }
-  telemetry::LogInfo("session_opened", {{"request_id", spec->request_id},
-                                        {"expert", expert.name()},
-                                        {"version", expert.version()},
-                                        {"prompt_tokens", spec->prompt_tokens}});
   shared_.options.engine->OpenRemote(open.session(), *std::move(spec), this);
 }
 
