@@ -15,7 +15,10 @@ def outcome(case):
     """passed, failed or skipped: what a testcase element of any of the three writers says."""
     if case.find("failure") is not None or case.find("error") is not None:
         return "failed"
-    if case.find("skipped") is not None or case.get("status") in ("notrun", "disabled"):
+    skipped = case.find("skipped")
+    if skipped is not None and "Unable to find executable" in skipped.get("message", ""):
+        return "failed"
+    if skipped is not None or case.get("status") in ("notrun", "disabled"):
         return "skipped"
     return "passed"
 
