@@ -15,11 +15,15 @@ void LinkConnection::Start(internal::v1::ExpertService::StubInterface& stub,
   self_ = shared_from_this();
   stub.async()->Link(&context_, this);
   AddHold();  // the engine's thread writes outside of reactions
-  alarm_.Set(absl::ToChronoTime(absl::Now() + handshake_timeout_), [self = self_](bool expired) {
-    if (expired && !self->ready_) {
-      self->End(absl::DeadlineExceededError("the expert did not answer the handshake"));
-    }
-  });
+  // The alarm keeps its function as long as it lives itself: a shared pointer there would be a
+  // cycle.
+  alarm_.Set(absl::ToChronoTime(absl::Now() + handshake_timeout_),
+             [weak = weak_from_this()](bool expired) {
+               const std::shared_ptr<LinkConnection> self = weak.lock();
+               if (expired && self != nullptr && !self->ready_) {
+                 self->End(absl::DeadlineExceededError("the expert did not answer the handshake"));
+               }
+             });
   {
     base::MutexLock lock(&mutex_);
     LinkRequest request;
