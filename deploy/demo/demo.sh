@@ -81,6 +81,7 @@ clean_up() {
 start() {
   local name="$1" program="$2" log="$work/$1.log" ready="$work/$1.ready" pid line deadline
   shift 2
+  : >"$ready"  # it is read before the process has opened it
   "$bin/$program" "$@" --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 >"$ready" 2>"$log" &
   pid=$!
   pids+=("$pid")
