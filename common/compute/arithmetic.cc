@@ -7,7 +7,7 @@
 namespace ccoe::compute {
 
 std::string_view ArithmeticName(Arithmetic arithmetic) {
-  return arithmetic == Arithmetic::kExact ? "exact" : "i8b32.v1";
+  return arithmetic == Arithmetic::kExact ? "exact" : "i8b32.v2";
 }
 
 absl::StatusOr<Arithmetic> ParseArithmetic(std::string_view name) {

@@ -18,8 +18,8 @@ namespace ccoe::compute {
 // kernels, threads and batch sizes. docs/arithmetic.md defines both to the last operation.
 enum class Arithmetic {
   kExact,  // "exact": float32 weights and activations
-  kI8B32,  // "i8b32.v1": int8 activations with a scale per 32 values; weights as their file has
-           // them
+  kI8B32,  // "i8b32.v2": int8 activations with a scale per 32 values, twice where outliers are;
+           // weights as their file has them
 };
 
 std::string_view ArithmeticName(Arithmetic arithmetic);

@@ -42,8 +42,8 @@ void AddConnectionOptions(CLI::App* command, ConnectionOptions* options) {
                              "Chat template instead of the model's own, by name"));
   embedded(group
                ->add_option("--arithmetic", options->arithmetic,
-                            "exact, or i8b32.v1 (default), which is fast")
-               ->check(CLI::IsMember({"exact", "fast", "i8b32.v1"})));
+                            "exact, or i8b32.v2 (default), which is fast")
+               ->check(CLI::IsMember({"exact", "fast", "i8b32.v2"})));
   embedded(
       group->add_option("--threads", options->threads, "Compute threads (default 0: one per core)")
           ->check(CLI::NonNegativeNumber));

@@ -26,7 +26,7 @@
 
 ABSL_FLAG(std::string, model, "", "GGUF file or Hugging Face folder");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: one per core");
-ABSL_FLAG(std::string, arithmetic, "i8b32.v1", "i8b32.v1 or exact");
+ABSL_FLAG(std::string, arithmetic, "i8b32.v2", "i8b32.v2 or exact");
 ABSL_FLAG(std::string, kernels, "auto", "auto, or a kernel set by its name");
 ABSL_FLAG(int, prefill_tokens, 256, "length of the prompt of the prefill measurement; 0: none");
 ABSL_FLAG(std::vector<std::string>, streams, std::vector<std::string>({"1", "8", "16"}),

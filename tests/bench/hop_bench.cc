@@ -55,7 +55,7 @@ struct Ports {
 rpc::LinkIdentity Identity(int layer_begin, int layer_end) {
   rpc::LinkIdentity identity;
   identity.base_digest = "sha256:0";
-  identity.arithmetic = "i8b32.v1";
+  identity.arithmetic = "i8b32.v2";
   identity.layers = 30;
   identity.hidden = absl::GetFlag(FLAGS_hidden);
   identity.vocab = 1000;

@@ -76,7 +76,7 @@ def test_catalog(client, model):
     assert [expert.domain for expert in experts] == ["birds", "general", "sql"]
     info = client.catalog.GetModel(api.catalog.GetModelRequest(), timeout=10).model
     assert info.layers == 30 and info.digest.startswith("sha256:")
-    assert info.arithmetic == "i8b32.v1"
+    assert info.arithmetic == "i8b32.v2"
 
 
 def test_tokenize_and_count(client):

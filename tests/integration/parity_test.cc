@@ -195,8 +195,7 @@ TEST_F(RealParityTest, FastArithmeticKeepsTheTopTokenOfAnswers) {
     });
   }
   RecordProperty("top_1_agreement", absl::StrCat(static_cast<double>(agreed) / clear));
-  // Measured: 99.2 %. The aim of 99.5 % is missed (docs/arithmetic.md).
-  EXPECT_GE(static_cast<double>(agreed) / clear, 0.99) << agreed << " of " << clear;
+  EXPECT_GE(static_cast<double>(agreed) / clear, 0.995) << agreed << " of " << clear;
 }
 
 // English prose of the law and of engineering, Markdown, and code.
@@ -246,8 +245,7 @@ TEST_F(RealParityTest, FastArithmeticKeepsPerplexityAndTheTopToken) {
   RecordProperty("perplexity_ratio", absl::StrCat(ratio));
   RecordProperty("top_1_agreement", absl::StrCat(static_cast<double>(agreed) / clear));
   EXPECT_NEAR(ratio, 1.0, 0.005);
-  // Measured: 98.6 %: this text has many near ties.
-  EXPECT_GE(static_cast<double>(agreed) / clear, 0.98) << agreed << " of " << clear;
+  EXPECT_GE(static_cast<double>(agreed) / clear, 0.995) << agreed << " of " << clear;
 }
 
 }  // namespace

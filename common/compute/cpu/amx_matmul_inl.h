@@ -42,14 +42,16 @@ struct AmxProducts {
     }
   }
 
-  // acc[t] += the combined products of one scale of a block, for 16 rows.
+  // acc[t] += the combined products of one plane with one scale of a block, for 16 rows; `fine`
+  // leaves rows out, or is null.
   template <base::DType F>
-  static void CombineRows(const int32_t* c, const std::byte* scale_at, const QuantizedBlock& x,
-                          int part, __m512* acc) {
+  static void CombineRows(const int32_t* c, const std::byte* scale_at, const QuantizedPlane& x,
+                          int part, const uint8_t* fine, __m512* acc) {
     constexpr int kShift = FormatOf(F).offset_shift;
     const __m512 scale = LoadScales512<F>(scale_at);
 #pragma GCC unroll 16
     for (int t = 0; t < kTileRows; ++t) {
+      if (fine != nullptr && fine[t] == 0) continue;
       __m512i isum = _mm512_load_si512(c + 16 * t);
       if constexpr (kShift >= 0) {
         int32_t sum = x.sum[t];
@@ -83,15 +85,20 @@ struct AmxProducts {
         }
       }
       for (int i = 0; i < count; ++i, block += PackedBlockBytesOf(F), ++x) {
-        for (int part = 0; part < kScales; ++part) {
-          const std::byte* weights = block + HeaderBytesOf(F);
-          if constexpr (kUnpacks<F>) {
-            weights = unpacked + static_cast<size_t>(i * kScales + part) * kTileBytes;
+        const auto add_plane = [&](const QuantizedPlane& plane, const uint8_t* fine) {
+          for (int part = 0; part < kScales; ++part) {
+            const std::byte* weights = block + HeaderBytesOf(F);
+            if constexpr (kUnpacks<F>) {
+              weights = unpacked + static_cast<size_t>(i * kScales + part) * kTileBytes;
+            }
+            int32_t* to = c[(i * kScales + part) & 1];
+            Tiles::Multiply(plane.q[0], weights, to);
+            CombineRows<F>(to, block + static_cast<size_t>(part) * ScaleBytesOf(F), plane, part,
+                           fine, acc);
           }
-          int32_t* to = c[(i * kScales + part) & 1];
-          Tiles::Multiply(x->q[0], weights, to);
-          CombineRows<F>(to, block + static_cast<size_t>(part) * ScaleBytesOf(F), *x, part, acc);
-        }
+        };
+        add_plane(x->high, nullptr);
+        if (AnyFine<kTileRows>(x->fine)) add_plane(x->low, x->fine);
         if constexpr (kFormat.has_min) {
           const __m512 min = LoadScales512<F>(block + ScaleBytesOf(F));
 #pragma GCC unroll 16

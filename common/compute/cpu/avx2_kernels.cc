@@ -82,6 +82,21 @@ inline Vec256 Combine(Vec256 acc, Vec256 scale, float x_scale, Sums isum) {
   return Vec256::Fma(Vec256::Mul(scale, Vec256::Set(x_scale)), sums, acc);
 }
 
+// acc + the products of one plane of one row.
+template <DType F>
+inline Vec256 AddPlane(Vec256 acc, const __m256i* groups, Vec256 scale, Vec256 second,
+                       const QuantizedPlane& x, int row) {
+  const int8_t* q = x.q[row];
+  const int32_t sum = x.sum[row];
+  if constexpr (FormatOf(F).scales == 2) {
+    const int32_t half = x.first_half_sum[row];
+    acc = Combine(acc, scale, x.scale[row], DotGroups<F>(groups, q, 0, 4, half));
+    return Combine(acc, second, x.scale[row], DotGroups<F>(groups, q, 4, 8, sum - half));
+  } else {
+    return Combine(acc, scale, x.scale[row], DotGroups<F>(groups, q, 0, 8, sum));
+  }
+}
+
 // 16 outputs x T rows of a product with quantised weights.
 template <DType F, int T>
 void Tile(const MatmulTask& task, int panel_index, int row) {
@@ -100,15 +115,9 @@ void Tile(const MatmulTask& task, int panel_index, int row) {
                               ? LoadScales<F>(block + ScaleBytesOf(F))
                               : Vec256::Zero();
     for (int t = 0; t < T; ++t) {
-      const int8_t* q = x->q[r + t];
-      const float x_scale = x->scale[r + t];
-      if constexpr (kFormat.scales == 2) {
-        const int32_t half = x->first_half_sum[r + t];
-        acc[t] = Combine(acc[t], scale, x_scale, DotGroups<F>(groups, q, 0, 4, half));
-        acc[t] =
-            Combine(acc[t], second, x_scale, DotGroups<F>(groups, q, 4, 8, x->sum[r + t] - half));
-      } else {
-        acc[t] = Combine(acc[t], scale, x_scale, DotGroups<F>(groups, q, 0, 8, x->sum[r + t]));
+      acc[t] = AddPlane<F>(acc[t], groups, scale, second, x->high, r + t);
+      if (x->fine[r + t] != 0) {
+        acc[t] = AddPlane<F>(acc[t], groups, scale, second, x->low, r + t);
       }
       if constexpr (kFormat.has_min) {
         acc[t] = Vec256::Fma(second, Vec256::Set(x->scaled_sum[r + t]), acc[t]);

@@ -60,6 +60,21 @@ inline __m512 Combine512(__m512 acc, __m512 scale, float x_scale, __m512i isum) 
                          acc);
 }
 
+// acc + the products of one plane of one row.
+template <base::DType F>
+inline __m512 AddPlane512(__m512 acc, const __m512i* groups, __m512 scale, __m512 second,
+                          const QuantizedPlane& x, int row) {
+  const int8_t* q = x.q[row];
+  const int32_t sum = x.sum[row];
+  if constexpr (FormatOf(F).scales == 2) {
+    const int32_t half = x.first_half_sum[row];
+    acc = Combine512(acc, scale, x.scale[row], DotGroups512<F>(groups, q, 0, 4, half));
+    return Combine512(acc, second, x.scale[row], DotGroups512<F>(groups, q, 4, 8, sum - half));
+  } else {
+    return Combine512(acc, scale, x.scale[row], DotGroups512<F>(groups, q, 0, 8, sum));
+  }
+}
+
 // 16 outputs x T rows of a product with quantised weights.
 template <base::DType F, int T>
 void VnniTile(const MatmulTask& task, int panel_index, int row) {
@@ -81,17 +96,18 @@ void VnniTile(const MatmulTask& task, int panel_index, int row) {
                               : _mm512_setzero_ps();
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) {
-      if constexpr (kFormat.scales == 2) {
-        const int32_t half = x->first_half_sum[r + t];
-        const __m512i low = DotGroups512<F>(groups, x->q[r + t], 0, 4, half);
-        const __m512i high = DotGroups512<F>(groups, x->q[r + t], 4, 8, x->sum[r + t] - half);
-        acc[t] = Combine512(acc[t], scale, x->scale[r + t], low);
-        acc[t] = Combine512(acc[t], second, x->scale[r + t], high);
-      } else {
-        const __m512i isum = DotGroups512<F>(groups, x->q[r + t], 0, 8, x->sum[r + t]);
-        acc[t] = Combine512(acc[t], scale, x->scale[r + t], isum);
+      acc[t] = AddPlane512<F>(acc[t], groups, scale, second, x->high, r + t);
+    }
+    if (AnyFine<T>(x->fine + r)) {
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) {
+        if (x->fine[r + t] == 0) continue;
+        acc[t] = AddPlane512<F>(acc[t], groups, scale, second, x->low, r + t);
       }
-      if constexpr (kFormat.has_min) {
+    }
+    if constexpr (kFormat.has_min) {
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) {
         acc[t] = _mm512_fmadd_ps(second, _mm512_set1_ps(x->scaled_sum[r + t]), acc[t]);
       }
     }

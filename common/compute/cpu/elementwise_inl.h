@@ -18,28 +18,7 @@ inline V Exp(V x) {
 }
 
 template <class V>
-void Quantize(const float* x, int blocks, int row, QuantizedBlock* tile) {
-  for (int b = 0; b < blocks; ++b, x += kBlock, ++tile) {
-    const uint32_t bits = V::LargestBits(x);
-    const bool finite = bits < 0x7f800000u;
-    const float largest = __builtin_bit_cast(float, bits);
-    const float scale = finite ? largest / 127.0f : __builtin_nanf("");
-    // Neither a block of zeros nor one that is not finite has quantised values.
-    const bool zero = !(scale > 0);
-    const V divisor = V::Set(zero ? 1.0f : scale);
-    const V a = zero ? V::Zero() : V::Div(V::Load(x), divisor);
-    const V b16 = zero ? V::Zero() : V::Div(V::Load(x + 16), divisor);
-    const int32_t first = V::StoreInt8(a, tile->q[row]);
-    const int32_t sum = first + V::StoreInt8(b16, tile->q[row] + 16);
-    tile->scale[row] = scale;
-    tile->sum[row] = sum;
-    tile->first_half_sum[row] = first;
-    tile->scaled_sum[row] = scale * static_cast<float>(sum);
-  }
-}
-
-template <class V>
-void RmsNorm(const float* x, const float* weight, float epsilon, int n, float* out) {
+float SumOfSquares(const float* x, int n) {
   V sum = V::Zero();
   int i = 0;
   for (; i + 16 <= n; i += 16) {
@@ -50,9 +29,58 @@ void RmsNorm(const float* x, const float* weight, float epsilon, int n, float* o
     const V v = V::LoadFirst(x + i, n - i);
     sum = V::Fma(v, v, sum);
   }
-  const float mean = V::TreeSum(sum) / static_cast<float>(n);
+  return V::TreeSum(sum);
+}
+
+// One row's block, the two halves of which are `a` and `b`, and the part of them that the integers
+// leave over.
+template <class V>
+inline void QuantizePlane(V* a, V* b, float scale, int row, QuantizedPlane* plane) {
+  // Neither a block of zeros nor one that is not finite has quantised values.
+  const bool zero = !(scale > 0);
+  const V divisor = V::Set(zero ? 1.0f : scale);
+  const V qa = V::RoundToInt8(zero ? V::Zero() : V::Div(*a, divisor));
+  const V qb = V::RoundToInt8(zero ? V::Zero() : V::Div(*b, divisor));
+  const int32_t first = V::StoreInt8(qa, plane->q[row]);
+  const int32_t sum = first + V::StoreInt8(qb, plane->q[row] + 16);
+  plane->scale[row] = scale;
+  plane->sum[row] = sum;
+  plane->first_half_sum[row] = first;
+  const V minus_scale = V::Set(0.0f - scale);
+  *a = V::Fma(minus_scale, qa, *a);
+  *b = V::Fma(minus_scale, qb, *b);
+}
+
+template <class V>
+void Quantize(const float* x, int blocks, int row, QuantizedBlock* tile) {
+  const int n = blocks * kBlock;
+  const float mean = SumOfSquares<V>(x, n) / static_cast<float>(n);
+  const float limit = kFineRatio * __builtin_sqrtf(mean);
+  for (int block = 0; block < blocks; ++block, x += kBlock, ++tile) {
+    const uint32_t bits = V::LargestBits(x);
+    const float largest = __builtin_bit_cast(float, bits);
+    const float scale = bits < 0x7f800000u ? largest / 127.0f : __builtin_nanf("");
+    V a = V::Load(x);
+    V b = V::Load(x + 16);
+    QuantizePlane(&a, &b, scale, row, &tile->high);
+    float scaled_sum = scale * static_cast<float>(tile->high.sum[row]);
+    const bool fine = largest > limit;
+    if (fine) {
+      const float low_scale = scale / 254.0f;
+      QuantizePlane(&a, &b, low_scale, row, &tile->low);
+      scaled_sum = __builtin_fmaf(low_scale, static_cast<float>(tile->low.sum[row]), scaled_sum);
+    }
+    tile->fine[row] = fine ? 1 : 0;
+    tile->scaled_sum[row] = scaled_sum;
+  }
+}
+
+template <class V>
+void RmsNorm(const float* x, const float* weight, float epsilon, int n, float* out) {
+  const float mean = SumOfSquares<V>(x, n) / static_cast<float>(n);
   const V r = V::Set(1.0f / __builtin_sqrtf(mean + epsilon));
-  for (i = 0; i + 16 <= n; i += 16) {
+  int i = 0;
+  for (; i + 16 <= n; i += 16) {
     V::Store(V::Mul(V::Mul(V::Load(x + i), r), V::Load(weight + i)), out + i);
   }
   if (i < n) {

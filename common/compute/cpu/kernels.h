@@ -14,13 +14,21 @@ namespace ccoe::compute::cpu {
 // Rows of activations that share a tile: the rows of one quantised block lie together.
 inline constexpr int kTileRows = 16;
 
-// Block of 32 inputs of up to 16 rows, quantised: x = q * scale.
-struct alignas(64) QuantizedBlock {
+// 32 inputs of up to 16 rows as int8: q * scale.
+struct alignas(64) QuantizedPlane {
   int8_t q[kTileRows][kBlock];
   float scale[kTileRows];
-  float scaled_sum[kTileRows];        // scale * float(sum of q)
   int32_t sum[kTileRows];             // of the 32 q
   int32_t first_half_sum[kTileRows];  // of the first 16
+};
+
+// Block of 32 inputs of up to 16 rows, quantised: x is the high plane, and where the row's block is
+// fine, the low plane, which holds the remainder, as well.
+struct QuantizedBlock {
+  QuantizedPlane high;
+  float scaled_sum[kTileRows];  // of the planes: scale * float(sum)
+  uint8_t fine[kTileRows];      // 0 or 1
+  QuantizedPlane low;           // set in fine rows only
 };
 
 enum class Epilogue : uint8_t {
@@ -94,6 +102,9 @@ const KernelTable& ScalarKernels();
 const KernelTable& Avx2Kernels();
 const KernelTable& Avx512VnniKernels();
 const KernelTable& AmxKernels();
+
+// A block whose largest value exceeds this many times the row's root mean square is fine.
+inline constexpr float kFineRatio = 4.0f;
 
 // Constants of the exponential function; docs/arithmetic.md has the sequence of operations.
 inline constexpr float kExpLow = -87.0f;  // below: 0

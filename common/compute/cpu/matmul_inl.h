@@ -5,6 +5,17 @@
 // The parts of a matrix product that are the same for every vector type of sixteen lanes.
 namespace ccoe::compute::cpu {
 
+// Whether any of T neighbouring rows' blocks is fine.
+template <int T>
+inline bool AnyFine(const uint8_t* fine) {
+  uint8_t rows[T];
+  __builtin_memcpy(rows, fine, T);
+  uint8_t any = 0;
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) any |= rows[t];
+  return any != 0;
+}
+
 // Ends the sums of 16 outputs of one row.
 template <class V>
 inline void Finish(const MatmulTask& task, int row, int panel, V v) {

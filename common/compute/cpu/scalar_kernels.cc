@@ -64,10 +64,8 @@ float DotQuantized(const MatmulTask& task, int row, int output) {
       task.xq + static_cast<size_t>(row / kTileRows) * static_cast<size_t>(task.blocks);
   const int r = row % kTileRows;
   float acc = 0;
-  for (int b = 0; b < task.blocks; ++b) {
-    const std::byte* block = panel + static_cast<size_t>(b) * PackedBlockBytesOf(F);
+  const auto add_plane = [&](const std::byte* block, const QuantizedPlane& x) {
     const auto* weights = reinterpret_cast<const uint8_t*>(block + HeaderBytesOf(F));
-    const float x_scale = tile[b].scale[r];
     for (int part = 0; part < kFormat.scales; ++part) {
       int32_t isum = 0;
       for (int i = part * kPart; i < (part + 1) * kPart; ++i) {
@@ -79,12 +77,17 @@ float DotQuantized(const MatmulTask& task, int row, int output) {
         } else {
           u = weights[group * 64 + lane * 4 + i % 4];
         }
-        isum += (u - kOffset) * tile[b].q[r][i];
+        isum += (u - kOffset) * x.q[r][i];
       }
       const float d =
           ReadScale(block + static_cast<size_t>(part) * ScaleBytesOf(F), lane, kFormat.wide_scales);
-      acc = std::fma(d * x_scale, static_cast<float>(isum), acc);
+      acc = std::fma(d * x.scale[r], static_cast<float>(isum), acc);
     }
+  };
+  for (int b = 0; b < task.blocks; ++b) {
+    const std::byte* block = panel + static_cast<size_t>(b) * PackedBlockBytesOf(F);
+    add_plane(block, tile[b].high);
+    if (tile[b].fine[r] != 0) add_plane(block, tile[b].low);
     if constexpr (kFormat.has_min) {
       const float m = ReadScale(block + ScaleBytesOf(F), lane, kFormat.wide_scales);
       acc = std::fma(m, tile[b].scaled_sum[r], acc);
@@ -175,35 +178,53 @@ void Matmul(const MatmulTask& task) {
 
 // --- element by element ---
 
+float SumOfSquares(const float* x, int n) {
+  float lanes[16] = {};
+  for (int i = 0; i < n; ++i) lanes[i % 16] = std::fma(x[i], x[i], lanes[i % 16]);
+  return TreeSum(lanes);
+}
+
+void QuantizePlane(const float* x, float scale, int row, QuantizedPlane* plane) {
+  int32_t halves[2] = {0, 0};
+  for (int i = 0; i < kBlock; ++i) {
+    int32_t q = 0;
+    if (scale > 0) {
+      q = static_cast<int32_t>(Min(127.0f, Max(-127.0f, std::nearbyint(x[i] / scale))));
+    }
+    plane->q[row][i] = static_cast<int8_t>(q);
+    halves[i / 16] += q;
+  }
+  plane->scale[row] = scale;
+  plane->sum[row] = halves[0] + halves[1];
+  plane->first_half_sum[row] = halves[0];
+}
+
 void Quantize(const float* x, int blocks, int row, QuantizedBlock* tile) {
+  const int n = blocks * kBlock;
+  const float limit = kFineRatio * std::sqrt(SumOfSquares(x, n) / static_cast<float>(n));
   for (int b = 0; b < blocks; ++b, x += kBlock, ++tile) {
-    uint32_t largest = 0;  // |x| as bits: NaN above infinity above every number
+    uint32_t bits = 0;  // of the largest |x|: NaN above infinity above every number
     for (int i = 0; i < kBlock; ++i) {
-      largest = std::max(largest, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
+      bits = std::max(bits, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
     }
-    float scale = std::bit_cast<float>(largest) / 127.0f;
-    const bool finite = largest < 0x7f800000u;
-    if (!finite) scale = std::numeric_limits<float>::quiet_NaN();
-    int32_t halves[2] = {0, 0};
-    for (int i = 0; i < kBlock; ++i) {
-      int32_t q = 0;
-      if (finite && scale > 0) {
-        q = static_cast<int32_t>(Min(127.0f, Max(-127.0f, std::nearbyint(x[i] / scale))));
-      }
-      tile->q[row][i] = static_cast<int8_t>(q);
-      halves[i / 16] += q;
-    }
-    tile->scale[row] = scale;
-    tile->sum[row] = halves[0] + halves[1];
-    tile->first_half_sum[row] = halves[0];
-    tile->scaled_sum[row] = scale * static_cast<float>(tile->sum[row]);
+    const float largest = std::bit_cast<float>(bits);
+    const float scale =
+        bits < 0x7f800000u ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
+    QuantizePlane(x, scale, row, &tile->high);
+    tile->scaled_sum[row] = scale * static_cast<float>(tile->high.sum[row]);
+    tile->fine[row] = largest > limit ? 1 : 0;
+    if (tile->fine[row] == 0) continue;
+    float rest[kBlock];
+    for (int i = 0; i < kBlock; ++i) rest[i] = std::fma(0.0f - scale, tile->high.q[row][i], x[i]);
+    const float low_scale = scale / 254.0f;
+    QuantizePlane(rest, low_scale, row, &tile->low);
+    tile->scaled_sum[row] =
+        std::fma(low_scale, static_cast<float>(tile->low.sum[row]), tile->scaled_sum[row]);
   }
 }
 
 void RmsNorm(const float* x, const float* weight, float epsilon, int n, float* out) {
-  float lanes[16] = {};
-  for (int i = 0; i < n; ++i) lanes[i % 16] = std::fma(x[i], x[i], lanes[i % 16]);
-  const float r = 1.0f / std::sqrt(TreeSum(lanes) / static_cast<float>(n) + epsilon);
+  const float r = 1.0f / std::sqrt(SumOfSquares(x, n) / static_cast<float>(n) + epsilon);
   for (int i = 0; i < n; ++i) out[i] = x[i] * r * weight[i];
 }
 

@@ -122,11 +122,12 @@ struct Vec256 {
     const __m128i m1 = _mm_max_epi32(m2, _mm_shuffle_epi32(m2, 0xb1));
     return static_cast<uint32_t>(_mm_cvtsi128_si32(m1));
   }
-  // Rounds 16 lanes to integers in [-127, 127], stores them, returns their sum.
+  // The integers in [-127, 127] next to 16 lanes.
+  static Vec256 RoundToInt8(Vec256 a) { return Min(Set(127.0f), Max(Set(-127.0f), Round(a))); }
+  // Stores what RoundToInt8 gave, returns its sum.
   static int32_t StoreInt8(Vec256 a, int8_t* p) {
-    const Vec256 clamped = Min(Set(127.0f), Max(Set(-127.0f), Round(a)));
-    const __m256i q0 = _mm256_cvtps_epi32(clamped.lo);
-    const __m256i q1 = _mm256_cvtps_epi32(clamped.hi);
+    const __m256i q0 = _mm256_cvtps_epi32(a.lo);
+    const __m256i q1 = _mm256_cvtps_epi32(a.hi);
     const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(q0, q1), 0xd8);
     const __m128i bytes =
         _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));

@@ -76,10 +76,11 @@ struct Vec512 {
     const __m512i b = _mm512_and_si512(_mm512_loadu_si512(x + 16), mask);
     return _mm512_reduce_max_epu32(_mm512_max_epu32(a, b));
   }
-  // Rounds 16 lanes to integers in [-127, 127], stores them, returns their sum.
+  // The integers in [-127, 127] next to 16 lanes.
+  static Vec512 RoundToInt8(Vec512 a) { return Min(Set(127.0f), Max(Set(-127.0f), Round(a))); }
+  // Stores what RoundToInt8 gave, returns its sum.
   static int32_t StoreInt8(Vec512 a, int8_t* p) {
-    const Vec512 clamped = Min(Set(127.0f), Max(Set(-127.0f), Round(a)));
-    const __m512i q = _mm512_cvtps_epi32(clamped.v);
+    const __m512i q = _mm512_cvtps_epi32(a.v);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(q));
     return _mm512_reduce_add_epi32(q);
   }

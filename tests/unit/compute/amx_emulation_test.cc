@@ -52,7 +52,7 @@ TEST_P(AmxEmulationTest, GivesTheOraclesBits) {
   WeightArena arena;
   ThreadPool pool(1, std::chrono::microseconds(0));
   auto weight = *PackedMatrix::Pack(tensor.view, PackedMatrix::Storage::kAsFile, arena, pool);
-  const auto x = RandomFloats(kRows * kInputs, 2);
+  const auto x = RandomActivations(kRows * kInputs, 2);
   constexpr int kBlocks = kInputs / kBlock;
   std::vector<QuantizedBlock> blocks(3 * kBlocks);
   for (int r = 0; r < kRows; ++r) {

@@ -29,6 +29,13 @@ inline std::vector<float> RandomFloats(size_t n, uint32_t seed, float scale = 1)
   return values;
 }
 
+// As a model's activations: few values are far larger than the others.
+inline std::vector<float> RandomActivations(size_t n, uint32_t seed) {
+  std::vector<float> values = RandomFloats(n, seed);
+  for (size_t i = seed; i < n; i += 389) values[i] *= 60;
+  return values;
+}
+
 // A tensor of random bytes with sane scales, and what it holds.
 struct TestTensor {
   std::vector<std::byte> bytes;

@@ -206,10 +206,10 @@ TEST(PackTest, RefusesImpossibleTensors) {
 
 TEST(ArithmeticTest, NamesAreStable) {
   EXPECT_EQ(ArithmeticName(Arithmetic::kExact), "exact");
-  EXPECT_EQ(ArithmeticName(Arithmetic::kI8B32), "i8b32.v1");
+  EXPECT_EQ(ArithmeticName(Arithmetic::kI8B32), "i8b32.v2");
   EXPECT_EQ(*ParseArithmetic("exact"), Arithmetic::kExact);
-  EXPECT_EQ(*ParseArithmetic("i8b32.v1"), Arithmetic::kI8B32);
-  EXPECT_THAT(std::string(ParseArithmetic("int8").status().message()), HasSubstr("i8b32.v1"));
+  EXPECT_EQ(*ParseArithmetic("i8b32.v2"), Arithmetic::kI8B32);
+  EXPECT_THAT(std::string(ParseArithmetic("int8").status().message()), HasSubstr("i8b32.v2"));
 }
 
 TEST(CpuDeviceTest, SaysWhatItRuns) {

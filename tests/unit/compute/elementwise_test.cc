@@ -16,6 +16,20 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kDenormal = std::numeric_limits<float>::denorm_min();
 constexpr int kSizes[] = {1, 15, 16, 17, 64, 576, 1000};
 
+void ExpectSamePlane(const cpu::QuantizedPlane& got, const cpu::QuantizedPlane& want, int row) {
+  EXPECT_EQ(std::memcmp(got.q[row], want.q[row], sizeof(got.q[row])), 0);
+  EXPECT_EQ(got.sum[row], want.sum[row]);
+  EXPECT_EQ(got.first_half_sum[row], want.first_half_sum[row]);
+  EXPECT_TRUE(SameBits({got.scale[row]}, {want.scale[row]}));
+}
+
+void ExpectSameRow(const cpu::QuantizedBlock& got, const cpu::QuantizedBlock& want, int row) {
+  ExpectSamePlane(got.high, want.high, row);
+  EXPECT_TRUE(SameBits({got.scaled_sum[row]}, {want.scaled_sum[row]}));
+  ASSERT_EQ(got.fine[row], want.fine[row]);
+  if (got.fine[row] != 0) ExpectSamePlane(got.low, want.low, row);
+}
+
 class ElementwiseTest : public ::testing::TestWithParam<CpuKernels> {
  protected:
   const cpu::KernelTable& kernels() const { return cpu::KernelsOf(GetParam()); }
@@ -118,26 +132,45 @@ TEST_P(ElementwiseTest, QuantizeHasNoEdges) {
     auto want = std::make_unique<cpu::QuantizedBlock>();
     kernels().quantize(x.data(), 1, 3, got.get());
     oracle().quantize(x.data(), 1, 3, want.get());
-    EXPECT_EQ(std::memcmp(got->q, want->q, sizeof(got->q)), 0);
-    EXPECT_EQ(got->sum[3], want->sum[3]);
-    EXPECT_EQ(got->first_half_sum[3], want->first_half_sum[3]);
-    EXPECT_TRUE(
-        SameBits({got->scale[3], got->scaled_sum[3]}, {want->scale[3], want->scaled_sum[3]}));
+    ExpectSameRow(*got, *want, 3);
+    const cpu::QuantizedPlane& plane = got->high;
     int sum = 0;
     bool finite = true;
     for (int i = 0; i < 32; ++i) {
-      sum += got->q[3][i];
-      EXPECT_GE(got->q[3][i], -127);
+      sum += plane.q[3][i];
+      EXPECT_GE(plane.q[3][i], -127);
       finite = finite && std::isfinite(x[static_cast<size_t>(i)]);
     }
-    EXPECT_EQ(sum, got->sum[3]);
-    EXPECT_EQ(std::isnan(got->scale[3]), !finite);
+    EXPECT_EQ(sum, plane.sum[3]);
+    EXPECT_EQ(std::isnan(plane.scale[3]), !finite);
     for (size_t i = 0; finite && i < 32; ++i) {
-      const double value = static_cast<double>(got->scale[3]) * got->q[3][i];
-      const double step = static_cast<double>(got->scale[3]) * 0.5001 + 64 * 1.5e-45;
+      const double value = static_cast<double>(plane.scale[3]) * plane.q[3][i];
+      const double step = static_cast<double>(plane.scale[3]) * 0.5001 + 64 * 1.5e-45;
       EXPECT_NEAR(value, static_cast<double>(x[i]), step);
     }
   }
+}
+
+TEST_P(ElementwiseTest, QuantizesBlocksOfOutliersFinely) {
+  constexpr int kBlocks = 16;
+  const auto x = RandomActivations(kBlocks * 32, 11);
+  std::vector<cpu::QuantizedBlock> got(kBlocks);
+  std::vector<cpu::QuantizedBlock> want(kBlocks);
+  kernels().quantize(x.data(), kBlocks, 3, got.data());
+  oracle().quantize(x.data(), kBlocks, 3, want.data());
+  int fine = 0;
+  for (size_t b = 0; b < kBlocks; ++b) {
+    ExpectSameRow(got[b], want[b], 3);
+    if (got[b].fine[3] == 0) continue;
+    ++fine;
+    for (size_t i = 0; i < 32; ++i) {
+      const double value = static_cast<double>(got[b].high.scale[3]) * got[b].high.q[3][i] +
+                           static_cast<double>(got[b].low.scale[3]) * got[b].low.q[3][i];
+      const double step = static_cast<double>(got[b].high.scale[3]) / 254 * 0.501;
+      EXPECT_NEAR(value, static_cast<double>(x[b * 32 + i]), step);
+    }
+  }
+  EXPECT_EQ(fine, 2);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ElementwiseTest, ::testing::ValuesIn(SupportedCpuKernels()),

@@ -42,7 +42,7 @@ TEST(ExactnessTest, SplittingTheSumChangesBits) {
   cpu::ThreadPool pool(1, std::chrono::microseconds(0));
   auto weight =
       *cpu::PackedMatrix::Pack(tensor.view, cpu::PackedMatrix::Storage::kAsFile, arena, pool);
-  const auto x = RandomFloats(kRows * kInputs, 2);
+  const auto x = RandomActivations(kRows * kInputs, 2);
   std::vector<cpu::QuantizedBlock> blocks(kInputs / 32);
   for (int r = 0; r < kRows; ++r) {
     cpu::ScalarKernels().quantize(&x[static_cast<size_t>(r * kInputs)], kInputs / 32, r,

@@ -63,7 +63,7 @@ TEST_P(MatmulTest, GivesTheOraclesBitsAtEveryBatchSizeAndThreadCount) {
   const auto [kernels, arithmetic, dtype] = GetParam();
   const auto products = MakeProducts(dtype);
   auto oracle = MakeDevice(CpuKernels::kScalar, arithmetic, 1);
-  const auto all = RandomFloats(33 * kInputs, 3);
+  const auto all = RandomActivations(33 * kInputs, 3);
   std::vector<std::vector<float>> expected(products.size());
   for (int row = 0; row < 33; ++row) {
     const std::vector<float> x(all.begin() + row * kInputs, all.begin() + (row + 1) * kInputs);
@@ -91,7 +91,7 @@ TEST_P(MatmulTest, GivesTheOraclesBitsAtEveryBatchSizeAndThreadCount) {
 TEST_P(MatmulTest, AddsToWhatIsThere) {
   const auto [kernels, arithmetic, dtype] = GetParam();
   const auto products = MakeProducts(dtype);
-  const auto x = RandomFloats(7 * kInputs, 4);
+  const auto x = RandomActivations(7 * kInputs, 4);
   auto oracle = MakeDevice(CpuKernels::kScalar, arithmetic, 1);
   auto device = MakeDevice(kernels, arithmetic, 2);
   EXPECT_TRUE(

@@ -58,7 +58,7 @@ TEST(LinkHandshakeTest, TheExpertRefusesOtherModelsAndProtocols) {
            base::ReasonOf(status) == base::Reason::kModelMismatch;
   };
   EXPECT_TRUE(refused([](internal::v1::Hello& h) { h.set_base_digest("sha256:2"); }));
-  EXPECT_TRUE(refused([](internal::v1::Hello& h) { h.set_arithmetic("i8b32.v1"); }));
+  EXPECT_TRUE(refused([](internal::v1::Hello& h) { h.set_arithmetic("i8b32.v2"); }));
   EXPECT_TRUE(refused([](internal::v1::Hello& h) { h.set_layers(29); }));
   EXPECT_TRUE(refused([](internal::v1::Hello& h) { h.set_hidden(64); }));
   EXPECT_TRUE(refused([](internal::v1::Hello& h) { h.set_min_protocol(kLinkProtocolMax + 1); }));
@@ -78,7 +78,7 @@ TEST(LinkHandshakeTest, TheBackboneRefusesWhatItCannotFeed) {
   constexpr auto kMismatch = absl::StatusCode::kFailedPrecondition;
   constexpr auto kNonsense = absl::StatusCode::kInvalidArgument;
   EXPECT_EQ(code([](Reply& r) { r.set_base_digest("sha256:2"); }), kMismatch);
-  EXPECT_EQ(code([](Reply& r) { r.set_arithmetic("i8b32.v1"); }), kMismatch);
+  EXPECT_EQ(code([](Reply& r) { r.set_arithmetic("i8b32.v2"); }), kMismatch);
   const auto depth = [](Reply& r, int k) {
     r.mutable_experts(0)->mutable_description()->set_attach_depth(k);
     r.mutable_experts(0)->set_entry_depth(k);
