@@ -188,7 +188,7 @@ struct CpuOptions {
   CpuKernels kernels = CpuKernels::kAuto;  // kAuto: the best set that this CPU runs
   int threads = 0;                         // 0: one per core this process may use
   // How long an idle thread spins before it sleeps. -1: a little while when there are cores for all
-  // threads; 0 suits several processes on one machine.
+  // threads. While more threads of the machine want to run than it has cores, none spins.
   int spin_us = -1;
 };
 

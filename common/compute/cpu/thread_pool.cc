@@ -1,8 +1,11 @@
 #include "common/compute/cpu/thread_pool.h"
 
+#include <fcntl.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "common/base/check.h"
 
@@ -10,6 +13,8 @@ namespace ccoe::compute::cpu {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kLookAgain(50);
 
 void Pause() {
 #if defined(__x86_64__)
@@ -19,10 +24,10 @@ void Pause() {
 
 // Calls `done` until it returns true or `spin` has passed; returns its last answer.
 template <typename Done>
-bool SpinUntil(std::chrono::microseconds spin, Done done) {
+bool SpinUntil(int64_t spin_us, Done done) {
   if (done()) return true;
-  if (spin.count() == 0) return false;
-  const auto deadline = Clock::now() + spin;
+  if (spin_us == 0) return false;
+  const auto deadline = Clock::now() + std::chrono::microseconds(spin_us);
   do {
     for (int i = 0; i < 16; ++i) {
       if (done()) return true;
@@ -32,9 +37,32 @@ bool SpinUntil(std::chrono::microseconds spin, Done done) {
   return done();
 }
 
+bool IsMachineCrowded() {
+  static const int cores = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  const int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  char text[128];
+  const ssize_t size = read(file, text, sizeof(text));
+  close(file);
+  return size > 0 && IsCrowded({text, static_cast<size_t>(size)}, cores);
+}
+
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, std::chrono::microseconds spin) : spin_(spin) {
+// Its fourth field is "running/all", in threads.
+bool IsCrowded(std::string_view loadavg, int cores) {
+  const size_t slash = loadavg.find('/');
+  if (slash == std::string_view::npos) return false;
+  const size_t blank = loadavg.rfind(' ', slash);
+  const size_t begin = blank == std::string_view::npos ? 0 : blank + 1;
+  int running = 0;
+  const char* end = loadavg.data() + slash;
+  const auto [stop, error] = std::from_chars(loadavg.data() + begin, end, running);
+  return error == std::errc() && stop == end && running > cores;
+}
+
+ThreadPool::ThreadPool(int threads, std::chrono::microseconds spin)
+    : spin_(spin), spin_us_(spin.count()) {
   CCOE_CHECK(threads >= 1 && static_cast<uint32_t>(threads) <= kActiveMask);
   workers_.reserve(static_cast<size_t>(threads - 1));
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { WorkerMain(i); });
@@ -56,10 +84,22 @@ void ThreadPool::ParallelFor(int count, absl::FunctionRef<void(int, int)> body) 
     for (int i = 0; i < count; ++i) body(i, 0);
     return;
   }
+  AdaptSpin();
   OpenLoop(count, &body);
   RunIndices(0);
   CloseLoop();
   caller_mutex_.Unlock();
+}
+
+void ThreadPool::AdaptSpin() {
+  if (spin_.count() == 0) return;
+  const Clock::time_point now = Clock::now();
+  if (now < look_again_) return;
+  look_again_ = now + kLookAgain;
+  // Once may be a moment's chance; twice in a row is a crowd.
+  const bool crowded = IsMachineCrowded();
+  spin_us_.store(crowded && was_crowded_ ? 0 : spin_.count(), std::memory_order_relaxed);
+  was_crowded_ = crowded;
 }
 
 void ThreadPool::OpenLoop(int count, absl::FunctionRef<void(int, int)>* body) {
@@ -78,7 +118,7 @@ void ThreadPool::OpenLoop(int count, absl::FunctionRef<void(int, int)>* body) {
 void ThreadPool::CloseLoop() {
   state_.fetch_or(kClosed);
   const auto empty = [this] { return (state_.load() & kActiveMask) == 0; };
-  if (SpinUntil(spin_, empty)) return;
+  if (SpinUntil(spin_us_.load(std::memory_order_relaxed), empty)) return;
   base::MutexLock lock(&mutex_);
   caller_sleeps_.store(true);
   while (!empty()) wake_caller_.Wait(&mutex_);
@@ -96,7 +136,7 @@ bool ThreadPool::WaitForLoop(uint32_t* state) {
     const bool open = (*state & kClosed) == 0;
     return (open && (*state & ~(kActiveMask | kClosed)) != seen) || stop_.load();
   };
-  if (!SpinUntil(spin_, changed)) {
+  if (!SpinUntil(spin_us_.load(std::memory_order_relaxed), changed)) {
     base::MutexLock lock(&mutex_);
     sleepers_.fetch_add(1);
     while (!changed()) wake_workers_.Wait(&mutex_);

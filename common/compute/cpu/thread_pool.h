@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -11,8 +12,14 @@
 
 namespace ccoe::compute::cpu {
 
+// Whether more threads of the whole machine want to run than it has cores; `loadavg` is what
+// /proc/loadavg holds. False where it cannot be told.
+bool IsCrowded(std::string_view loadavg, int cores);
+
 // Threads that share loops with their caller. Between loops they spin for a bounded time, then
-// sleep. Which thread runs which index is not defined: an index must compute its own outputs.
+// sleep; while the machine is crowded they sleep at once, since a thread that spins would keep
+// another from its work. Which thread runs which index is not defined: an index must compute its
+// own outputs.
 //
 // Thread-safe: while one caller's loop runs, another's runs on that caller's thread alone.
 class ThreadPool {
@@ -42,8 +49,14 @@ class ThreadPool {
   void RunIndices(int worker);
   void OpenLoop(int count, absl::FunctionRef<void(int, int)>* body);
   void CloseLoop();
+  // Looks at the machine's load from time to time and sets spin_us_.
+  void AdaptSpin();
 
-  const std::chrono::microseconds spin_;
+  const std::chrono::microseconds spin_;  // when there are cores enough
+  std::atomic<int64_t> spin_us_;          // now
+  // Used by the caller whose loop runs.
+  std::chrono::steady_clock::time_point look_again_;
+  bool was_crowded_ = false;
   base::Mutex caller_mutex_;  // held by the caller whose loop runs
 
   // Written only while the loop is closed and no worker is in it.

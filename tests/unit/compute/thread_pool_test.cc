@@ -61,5 +61,14 @@ INSTANTIATE_TEST_SUITE_P(All, ThreadPoolTest,
                          ::testing::Combine(::testing::Values(1, 2, 3, 8),
                                             ::testing::Values(0, 20)));
 
+TEST(CrowdTest, IsTheLoadAboveTheCores) {
+  EXPECT_FALSE(IsCrowded("0.20 0.18 0.12 2/80 11206\n", 2));
+  EXPECT_TRUE(IsCrowded("0.20 0.18 0.12 3/80 11206\n", 2));
+  EXPECT_TRUE(IsCrowded("12.00 8.10 4.00 17/1200 4194304\n", 16));
+  for (const char* odd : {"", "0.20", "/", "a/b", "0.2 0.2 0.2 9x/80 1", "99999999999/1"}) {
+    EXPECT_FALSE(IsCrowded(odd, 2)) << odd;
+  }
+}
+
 }  // namespace
 }  // namespace ccoe::compute::cpu
