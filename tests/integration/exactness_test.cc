@@ -80,41 +80,55 @@ compute::CpuOptions RandomCpu(std::mt19937& random, Arithmetic arithmetic) {
   return cpu;
 }
 
-class TinyExactnessTest : public ::testing::TestWithParam<Arithmetic> {
+struct TinyCase {
+  Arithmetic arithmetic;
+  std::string model;
+  std::vector<std::string> packages;
+};
+
+class TinyExactnessTest : public ::testing::TestWithParam<TinyCase> {
  protected:
-  static void AddPackages(runtime::Engine& engine) {
-    for (const char* name : {"llama_lora", "llama_full"}) {
-      const absl::Status status = engine.AddExpert(TinyPackage(name));
+  TinyExactnessTest() : model_(TinyModel(GetParam().model)) {
+    experts_.push_back({"general", ""});
+    for (const std::string& name : GetParam().packages) {
+      packages_.push_back(TinyPackage(name));
+      experts_.push_back({packages_.back()->manifest().name, ""});
+    }
+  }
+
+  void AddPackages(runtime::Engine& engine) const {
+    for (const auto& package : packages_) {
+      const absl::Status status = engine.AddExpert(package);
       ASSERT_TRUE(status.ok()) << status;
     }
   }
-  static std::vector<ExpertKey> Experts() {
-    return {{"general", ""},
-            {TinyPackage("llama_lora")->manifest().name, ""},
-            {TinyPackage("llama_full")->manifest().name, ""}};
+  std::vector<Request> Requests(std::mt19937& random) const {
+    return MakeRequests(random, model_->config().vocab, experts_);
   }
-  static std::vector<Answer> Reference(Arithmetic arithmetic,
-                                       const std::vector<Request>& requests) {
+  std::vector<Answer> Reference(const std::vector<Request>& requests) const {
     EngineSetup setup;
-    setup.cpu = {arithmetic, compute::CpuKernels::kScalar, 1};
-    const auto engine = MakeEngine(TinyModel("llama"), setup);
+    setup.cpu = {GetParam().arithmetic, compute::CpuKernels::kScalar, 1};
+    const auto engine = MakeEngine(model_, setup);
     AddPackages(*engine);
     return RunOneByOne(*engine, requests);
   }
+
+  const std::shared_ptr<const model::Model> model_;
+  std::vector<std::shared_ptr<const model::ExpertPackage>> packages_;
+  std::vector<ExpertKey> experts_;
 };
 
 TEST_P(TinyExactnessTest, BatchChunksThreadsAndKernelsDoNotChangeABit) {
   std::mt19937 random(1);
-  const auto model = TinyModel("llama");
-  const auto requests = MakeRequests(random, model->config().vocab, Experts());
-  const auto expected = Reference(GetParam(), requests);
+  const auto requests = Requests(random);
+  const auto expected = Reference(requests);
   for (int round = 0; round < 6; ++round) {
     EngineSetup setup;
-    setup.cpu = RandomCpu(random, GetParam());
+    setup.cpu = RandomCpu(random, GetParam().arithmetic);
     setup.max_step_rows = std::vector<int>{1, 3, 17, 64, 256}[random() % 5];
     SCOPED_TRACE(absl::StrCat(compute::CpuKernelsName(setup.cpu.kernels).data(), " threads ",
                               setup.cpu.threads, " step rows ", setup.max_step_rows));
-    const auto engine = MakeEngine(model, setup);
+    const auto engine = MakeEngine(model_, setup);
     AddPackages(*engine);
     EXPECT_EQ(RunAll(*engine, requests), expected);
   }
@@ -122,24 +136,23 @@ TEST_P(TinyExactnessTest, BatchChunksThreadsAndKernelsDoNotChangeABit) {
 
 TEST_P(TinyExactnessTest, SplitsDoNotChangeABit) {
   std::mt19937 random(2);
-  const auto model = TinyModel("llama");
-  const auto requests = MakeRequests(random, model->config().vocab, Experts());
-  const auto expected = Reference(GetParam(), requests);
+  const auto requests = Requests(random);
+  const auto expected = Reference(requests);
   for (int depth = 1; depth <= 2; ++depth) {
     SCOPED_TRACE(absl::StrCat("expert node from layer ", depth));
     EngineSetup lower;
-    lower.cpu = RandomCpu(random, GetParam());
+    lower.cpu = RandomCpu(random, GetParam().arithmetic);
     lower.layer_end = 2;
     lower.max_step_rows = 1 + static_cast<int>(random() % 40);
     EngineSetup upper;
-    upper.cpu = RandomCpu(random, GetParam());
+    upper.cpu = RandomCpu(random, GetParam().arithmetic);
     upper.layer_begin = depth;
     upper.max_step_rows = 1 + static_cast<int>(random() % 40);
     // Few credits: the scheduler has to wait for them.
     std::vector<std::unique_ptr<LoopbackLink>> links;
-    const auto expert = MakeEngine(model, upper);
+    const auto expert = MakeEngine(model_, upper);
     AddPackages(*expert);
-    const auto backbone = MakeEngine(model, lower);
+    const auto backbone = MakeEngine(model_, lower);
     for (const runtime::ExpertInfo& info : expert->Experts()) {
       links.push_back(std::make_unique<LoopbackLink>(5));
       const absl::Status status = links.back()->Connect(backbone.get(), expert.get(), info);
@@ -156,10 +169,22 @@ TEST_P(TinyExactnessTest, SplitsDoNotChangeABit) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Arithmetics, TinyExactnessTest,
-                         ::testing::Values(Arithmetic::kExact, Arithmetic::kI8B32),
+std::vector<TinyCase> TinyCases() {
+  std::vector<TinyCase> cases;
+  for (const Arithmetic arithmetic : {Arithmetic::kExact, Arithmetic::kI8B32}) {
+    cases.push_back({arithmetic, "llama", {"llama_lora", "llama_full"}});
+    for (const char* model : {"llama3_rope", "llama_untied", "qwen2", "qwen2_untied", "qwen3"}) {
+      cases.push_back({arithmetic, model, {}});
+    }
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, TinyExactnessTest, ::testing::ValuesIn(TinyCases()),
                          [](const auto& param) {
-                           return param.param == Arithmetic::kExact ? "Exact" : "I8B32";
+                           return absl::StrCat(
+                               param.param.model,
+                               param.param.arithmetic == Arithmetic::kExact ? "_exact" : "_i8b32");
                          });
 
 // The quantised weights of the real file, in the arithmetic that production uses.
@@ -167,13 +192,22 @@ TEST(RealModelExactnessTest, SplitBatchedAndChunkedEqualsUnsplit) {
   const auto model = RealModel();
   if (model == nullptr) GTEST_SKIP() << "CCOE_MODEL is not set";
   std::mt19937 random(3);
-  auto requests = MakeRequests(random, model->config().vocab, {{"general", ""}});
+  const auto package =
+      model::ExpertPackage::Load(absl::StrCat(CCOE_TEST_SOURCE_DIR, "/../deploy/experts/sql"));
+  ASSERT_TRUE(package.ok()) << package.status();
+  const std::vector<ExpertKey> keys = {{"general", ""}, {"sql", ""}};
+  auto requests = MakeRequests(random, model->config().vocab, keys);
   requests.resize(4);
   EngineSetup plain;
   plain.cpu = {Arithmetic::kI8B32, compute::CpuKernels::kScalar, 2};
   plain.kv_budget_bytes = size_t{64} << 20;
-  const auto expected = RunOneByOne(*MakeEngine(model, plain), requests);
-  for (int depth : {7, 18}) {
+  const auto unsplit = MakeEngine(model, plain);
+  ASSERT_TRUE(unsplit->AddExpert(*package).ok());
+  const auto expected = RunOneByOne(*unsplit, requests);
+  const int deepest = (*package)->manifest().attach_depth;
+  for (int round = 0; round < 3; ++round) {
+    // The expert's own depth first, then random ones above it.
+    const int depth = round == 0 ? deepest : 1 + static_cast<int>(random() % (deepest - 1));
     SCOPED_TRACE(absl::StrCat("depth ", depth));
     EngineSetup lower = plain;
     lower.cpu = {};
@@ -182,12 +216,16 @@ TEST(RealModelExactnessTest, SplitBatchedAndChunkedEqualsUnsplit) {
     EngineSetup upper = plain;
     upper.cpu = RandomCpu(random, Arithmetic::kI8B32);
     upper.layer_begin = depth;
-    LoopbackLink link(64);
     const auto expert = MakeEngine(model, upper);
+    ASSERT_TRUE(expert->AddExpert(*package).ok());
     const auto backbone = MakeEngine(model, lower);
-    ASSERT_TRUE(link.Connect(backbone.get(), expert.get(), expert->Experts().front()).ok());
+    std::vector<std::unique_ptr<LoopbackLink>> links;
+    for (const runtime::ExpertInfo& info : expert->Experts()) {
+      links.push_back(std::make_unique<LoopbackLink>(64));
+      ASSERT_TRUE(links.back()->Connect(backbone.get(), expert.get(), info).ok());
+    }
     EXPECT_EQ(RunAll(*backbone, requests), expected);
-    link.Cut();
+    for (const auto& link : links) link->Cut();
   }
 }
 
