@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -69,8 +70,12 @@ class ConfigFlags {
     }
     return config;
   }
-  bool check() const { return check_; }
-  bool print() const { return print_; }
+  // After parsing: what --print-config or --check-config asks to be printed instead of serving.
+  std::optional<std::string> Answer(const Config& config) const {
+    if (print_) return ConfigToJson(config);
+    if (check_) return "the configuration is good\n";
+    return std::nullopt;
+  }
 
  private:
   void AddServerFlags() {

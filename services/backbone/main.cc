@@ -1,12 +1,8 @@
-#include <cstdio>
-#include <exception>
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "common/rpc/config_flags.h"
-#include "common/rpc/signals.h"
-#include "common/telemetry/log.h"
+#include "common/rpc/program.h"
 #include "services/backbone/backbone_node.h"
 
 namespace ccoe::backbone {
@@ -48,57 +44,21 @@ void AddFlags(rpc::ConfigFlags<Config>& flags) {
       "Folder of expert packages to compute in this process (default: none)");
 }
 
-int Fail(int code, const absl::Status& status) {
-  std::fprintf(stderr, "ccoe-backbone: %s\n", std::string(status.message()).c_str());
-  return code;
-}
-
-int Run(int argc, char** argv) {
-  rpc::ShutdownSignals signals;
-  CLI::App app(kHelp, "ccoe-backbone");
-  app.footer(kExamples);
-  app.set_version_flag("--version", CCOE_VERSION);
-  rpc::ConfigFlags<Config> flags(app);
-  AddFlags(flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  Config defaults;
-  defaults.mutable_server()->set_listen("127.0.0.1:50056");
-  const absl::StatusOr<Config> config = flags.Load(std::move(defaults));
-  absl::Status status = config.status();
-  if (status.ok()) status = CheckConfig(*config);
-  if (status.ok()) status = rpc::ApplyLogConfig(config->server());
-  if (!status.ok()) return Fail(2, status);
-  if (flags.print()) {
-    std::printf("%s", rpc::ConfigToJson(*config).c_str());
-    return 0;
-  }
-  if (flags.check()) {
-    std::printf("the configuration is good\n");
-    return 0;
-  }
-  const auto node = BackboneNode::Start(*config);
-  if (!node.ok()) return Fail(1, node.status());
-  std::printf("%s", (*node)->ReadyLine().c_str());
-  std::fflush(stdout);
-  signals.Wait();
-  telemetry::LogInfo("draining", {});
-  const bool finished = (*node)->Drain();
-  telemetry::LogInfo("stopped", {{"finished_all", finished}});
-  return 0;
+int Main(int argc, char** argv) {
+  const rpc::Program<Config, BackboneNode> program{
+      .name = "ccoe-backbone",
+      .version = CCOE_VERSION,
+      .help = kHelp,
+      .footer = kExamples,
+      .default_listen = "127.0.0.1:50056",
+      .add_flags = AddFlags,
+      .check = CheckConfig,
+      .start = BackboneNode::Start,
+  };
+  return program.Run(argc, argv);
 }
 
 }  // namespace
 }  // namespace ccoe::backbone
 
-int main(int argc, char** argv) {
-  try {
-    return ccoe::backbone::Run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "ccoe-backbone: %s\n", error.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return ccoe::backbone::Main(argc, argv); }

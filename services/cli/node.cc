@@ -11,8 +11,8 @@
 #include "common/model/expert_package.h"
 #include "common/model/model.h"
 #include "common/rpc/config.h"
+#include "common/rpc/engine_node.h"
 #include "common/rpc/proto_time.h"
-#include "common/rpc/server.h"
 #include "common/runtime/engine.h"
 #include "common/telemetry/metrics.h"
 #include "services/router/local_backbone.h"
@@ -95,9 +95,7 @@ struct Node::State {
   std::unique_ptr<StepObserver> observer;
   std::unique_ptr<router::LocalBackbone> backbone;
   std::unique_ptr<router::Router> router;
-  std::unique_ptr<rpc::Server> server;
-  std::unique_ptr<telemetry::MetricsServer> metrics_server;  // null: not asked for
-  std::string metrics_address;
+  rpc::NodePorts ports;
 };
 
 absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
@@ -113,15 +111,7 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
       state->backbone.get(), state->metrics.get(),
       router::LimitsFromConfig(config.limits(), config.server()), CCOE_VERSION});
   CCOE_ASSIGN_OR_RETURN(
-      state->server,
-      rpc::Server::Start({config.server().listen(), config.server().health_listen(),
-                          config.server().max_message_bytes(), state->router->services()}));
-  if (const std::string& listen = config.server().metrics_listen(); !listen.empty()) {
-    CCOE_ASSIGN_OR_RETURN(state->metrics_server,
-                          telemetry::MetricsServer::Start(listen, *state->metrics));
-    state->metrics_address =
-        absl::StrCat(listen.substr(0, listen.rfind(':') + 1), state->metrics_server->port());
-  }
+      state->ports, rpc::OpenPorts(config.server(), *state->metrics, state->router->services()));
   return std::unique_ptr<Node>(new Node(std::move(state)));
 }
 
@@ -130,12 +120,11 @@ Node::Node(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Node::~Node() = default;
 
 std::shared_ptr<grpc::Channel> Node::InProcessChannel() {
-  return state_->server->InProcessChannel();
+  return state_->ports.server->InProcessChannel();
 }
 
-const std::string& Node::address() const { return state_->server->address(); }
-const std::string& Node::health_address() const { return state_->server->health_address(); }
-const std::string& Node::metrics_address() const { return state_->metrics_address; }
+const std::string& Node::address() const { return state_->ports.server->address(); }
+std::string Node::ReadyLine() const { return state_->ports.ReadyLine(); }
 
 std::string Node::DescribeExperts() const {
   std::string text;
@@ -148,9 +137,9 @@ std::string Node::DescribeExperts() const {
 }
 
 bool Node::Drain() {
-  state_->server->SetHealth(rpc::Server::Health::kNotServing);
+  state_->ports.server->SetHealth(rpc::Server::Health::kNotServing);
   const bool finished = state_->router->Drain(state_->drain_timeout);
-  state_->server->Shutdown(kShutdownGrace);
+  state_->ports.server->Shutdown(kShutdownGrace);
   return finished;
 }
 

@@ -37,10 +37,10 @@ class Node {
 
   // A way to the services that needs no port.
   std::shared_ptr<grpc::Channel> InProcessChannel();
-  // "host:port" of what is bound; empty for what is not.
+  // "host:port" of the main port; empty: none.
   const std::string& address() const;
-  const std::string& health_address() const;
-  const std::string& metrics_address() const;
+  // One line for standard output: where it listens.
+  std::string ReadyLine() const;
   // Expert names with their versions, for people.
   std::string DescribeExperts() const;
 

@@ -48,13 +48,6 @@ absl::StatusOr<Config> EffectiveConfig(const Flags& flags) {
   return config;
 }
 
-std::string ReadyLine(const Node& node) {
-  std::string line = absl::StrCat("listening listen=", node.address());
-  if (!node.health_address().empty()) absl::StrAppend(&line, " health=", node.health_address());
-  if (!node.metrics_address().empty()) absl::StrAppend(&line, " metrics=", node.metrics_address());
-  return line + "\n";
-}
-
 // Waits for a signal; the next one ends the process at once.
 class StopSignal {
  public:
@@ -95,7 +88,7 @@ ExitCode Serve(Context& context, const Config& config) {
                                  {"experts", (*node)->DescribeExperts()},
                                  {"version", CCOE_VERSION},
                                  {"start_ms", absl::Now() - start}});
-  context.terminal.Out(ReadyLine(**node));
+  context.terminal.Out((*node)->ReadyLine());
   stop.Wait();
   telemetry::LogInfo("draining", {});
   const bool finished = (*node)->Drain();
@@ -112,12 +105,8 @@ ExitCode RunServe(Context& context, const Flags& flags) {
     context.terminal.Error(status.message());
     return ExitCode::kUsage;
   }
-  if (flags.print()) {
-    context.terminal.Out(rpc::ConfigToJson(*config));
-    return ExitCode::kOk;
-  }
-  if (flags.check()) {
-    context.terminal.Out("the configuration is good\n");
+  if (const auto answer = flags.Answer(*config); answer.has_value()) {
+    context.terminal.Out(*answer);
     return ExitCode::kOk;
   }
   return Serve(context, *config);

@@ -1,0 +1,78 @@
+#include "services/router/router_node.h"
+
+#include <utility>
+
+#include "common/base/status_macros.h"
+#include "common/rpc/engine_node.h"
+#include "common/rpc/proto_time.h"
+#include "common/telemetry/log.h"
+#include "services/router/health_follower.h"
+#include "services/router/remote_backbone.h"
+#include "services/router/router.h"
+
+namespace ccoe::router {
+namespace {
+
+using internal::v1::RouterConfig;
+
+// The first request need not fail because the backbone has not been reached yet.
+constexpr absl::Duration kFirstContact = absl::Seconds(5);
+// The time that calls have to end after they were cancelled.
+constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
+
+}  // namespace
+
+absl::Status CheckConfig(const RouterConfig& config) {
+  if (!config.backbone().empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError("backbone is missing: the address of a backbone process");
+}
+
+// In the order of construction: each outlives what follows it.
+struct RouterNode::State {
+  explicit State(const RouterConfig& config)
+      : drain_timeout(rpc::FromProto(config.server().drain_timeout())),
+        metrics({"router", CCOE_VERSION, ""}),
+        backbone({.address = config.backbone()}),
+        router({&backbone, &metrics, LimitsFromConfig(config.limits(), config.server()),
+                CCOE_VERSION}) {}
+
+  const absl::Duration drain_timeout;
+  telemetry::Metrics metrics;
+  RemoteBackbone backbone;
+  Router router;
+  rpc::NodePorts ports;
+  std::unique_ptr<HealthFollower> health;  // until the drain
+};
+
+absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterConfig& config) {
+  CCOE_RETURN_IF_ERROR(CheckConfig(config));
+  auto state = std::make_unique<State>(config);
+  if (!state->backbone.WaitUntilReached(kFirstContact)) {
+    telemetry::LogWarning("backbone_not_reached",
+                          {{"backbone", config.backbone()},
+                           {"message", std::string(state->backbone.Health().message())}});
+  }
+  CCOE_ASSIGN_OR_RETURN(state->ports,
+                        rpc::OpenPorts(config.server(), state->metrics, state->router.services()));
+  telemetry::LogInfo("serving", {{"listen", state->ports.server->address()},
+                                 {"backbone", config.backbone()},
+                                 {"version", CCOE_VERSION}});
+  state->health = std::make_unique<HealthFollower>(state->backbone, *state->ports.server);
+  return std::unique_ptr<RouterNode>(new RouterNode(std::move(state)));
+}
+
+RouterNode::RouterNode(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+RouterNode::~RouterNode() = default;
+
+std::string RouterNode::ReadyLine() const { return state_->ports.ReadyLine(); }
+
+bool RouterNode::Drain() {
+  state_->health.reset();
+  state_->ports.server->SetHealth(rpc::Server::Health::kNotServing);
+  const bool finished = state_->router.Drain(state_->drain_timeout);
+  state_->ports.server->Shutdown(kShutdownGrace);
+  return finished;
+}
+
+}  // namespace ccoe::router
