@@ -1,17 +1,14 @@
 #include "common/telemetry/metrics.h"
 
 #include <prometheus/counter.h>
-#include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
 #include <array>
-#include <exception>
 #include <map>
 
-#include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/mutex.h"
@@ -260,36 +257,5 @@ std::string Metrics::Text() const {
 }
 
 std::shared_ptr<prometheus::Collectable> Metrics::collectable() const { return state_; }
-
-struct MetricsServer::State {
-  std::unique_ptr<prometheus::Exposer> exposer;
-  std::shared_ptr<prometheus::Collectable> collectable;  // the exposer holds it weakly
-};
-
-absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& listen,
-                                                                    const Metrics& metrics) {
-  // CivetWeb takes "port" for all addresses, not ":port", and no names of hosts.
-  std::string address = listen;
-  if (absl::StartsWith(address, ":")) address.erase(0, 1);
-  if (absl::StartsWith(address, "localhost:")) address.replace(0, 9, "127.0.0.1");
-  auto state = std::make_unique<State>();
-  try {
-    state->exposer = std::make_unique<prometheus::Exposer>(address);
-    state->collectable = metrics.collectable();
-    state->exposer->RegisterCollectable(state->collectable);
-  } catch (const std::exception& error) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot serve metrics at ", listen, ": ", error.what()));
-  }
-  return std::unique_ptr<MetricsServer>(new MetricsServer(std::move(state)));
-}
-
-MetricsServer::MetricsServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
-MetricsServer::~MetricsServer() = default;
-
-int MetricsServer::port() const {
-  const std::vector<int> ports = state_->exposer->GetListeningPorts();
-  return ports.empty() ? 0 : ports.front();
-}
 
 }  // namespace ccoe::telemetry

@@ -1,8 +1,16 @@
 #include "common/telemetry/metrics.h"
 
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
 #include <string>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -14,6 +22,26 @@ using testing::Not;
 
 MetricsOptions TestOptions() {
   return {.service = "router", .version = "1.2.3", .arithmetic = "exact"};
+}
+
+// What a scrape of 127.0.0.1 gets, headers and body.
+std::string Scrape(int port) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  std::string answer;
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
+    constexpr std::string_view kRequest = "GET /metrics HTTP/1.0\r\n\r\n";
+    send(fd, kRequest.data(), kRequest.size(), MSG_NOSIGNAL);
+    std::array<char, 4096> piece;
+    for (ssize_t n = 0; (n = recv(fd, piece.data(), piece.size(), 0)) > 0;) {
+      answer.append(piece.data(), static_cast<size_t>(n));
+    }
+  }
+  close(fd);
+  return answer;
 }
 
 TEST(MetricsTest, ChildrenExistAtZero) {
@@ -73,6 +101,20 @@ TEST(MetricsServerTest, TakesAFreePortAndSaysWhich) {
   EXPECT_GT((*server)->port(), 0);
   const auto second = MetricsServer::Start(absl::StrCat("127.0.0.1:", (*server)->port()), metrics);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(MetricsServerTest, AnswersAScrapeAndStopsAtOnce) {
+  Metrics metrics(TestOptions());
+  absl::Duration shortest = absl::InfiniteDuration();
+  for (int i = 0; i < 3; ++i) {
+    auto server = MetricsServer::Start("127.0.0.1:0", metrics);
+    ASSERT_TRUE(server.ok()) << server.status();
+    EXPECT_THAT(Scrape((*server)->port()), HasSubstr("ccoe_queue_requests 0"));
+    const absl::Time start = absl::Now();
+    server->reset();
+    shortest = std::min(shortest, absl::Now() - start);
+  }
+  EXPECT_LT(shortest, absl::Seconds(1));
 }
 
 }  // namespace
