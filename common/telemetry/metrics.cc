@@ -52,7 +52,10 @@ struct Metrics::State : prometheus::Collectable {
   explicit State(const MetricsOptions& options);
 
   std::vector<prometheus::MetricFamily> Collect() const override;
-  Codes& DomainCodes(std::string_view domain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  Codes& DomainCodes(std::string_view domain) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
+  void AddDomain(std::string_view domain) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (domains.size() < kMaxDomains) DomainCodes(domain);
+  }
 
   template <size_t N>
   std::array<Histogram*, N> Histograms(const char* name, const char* help, const char* label,
@@ -99,7 +102,7 @@ struct Metrics::State : prometheus::Collectable {
   Gauge* waiting;
 
   mutable base::Mutex mutex;
-  std::map<std::string, Codes, std::less<>> domains ABSL_GUARDED_BY(mutex);
+  mutable std::map<std::string, Codes, std::less<>> domains ABSL_GUARDED_BY(mutex);
   std::function<GaugeValues()> source ABSL_GUARDED_BY(mutex);
 };
 
@@ -165,7 +168,7 @@ Metrics::State::State(const MetricsOptions& options) {
   DomainCodes(kOtherDomain);
 }
 
-Metrics::State::Codes& Metrics::State::DomainCodes(std::string_view domain) {
+Metrics::State::Codes& Metrics::State::DomainCodes(std::string_view domain) const {
   const auto found = domains.find(domain);
   if (found != domains.end()) return found->second;
   Codes codes;
@@ -187,6 +190,7 @@ std::vector<prometheus::MetricFamily> Metrics::State::Collect() const {
       active->Set(values.active_requests);
       running->Set(values.sessions_running);
       waiting->Set(values.sessions_waiting);
+      for (const std::string& domain : values.domains) AddDomain(domain);
     }
   }
   return registry.Collect();
@@ -197,7 +201,7 @@ Metrics::~Metrics() { SetGaugeSource(nullptr); }
 
 void Metrics::AddDomain(std::string_view domain) {
   base::MutexLock lock(&state_->mutex);
-  if (state_->domains.size() < kMaxDomains) state_->DomainCodes(domain);
+  state_->AddDomain(domain);
 }
 
 void Metrics::SetGaugeSource(std::function<GaugeValues()> source) {

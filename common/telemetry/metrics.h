@@ -37,6 +37,7 @@ struct GaugeValues {
   int active_requests = 0;
   int sessions_running = 0;
   int sessions_waiting = 0;
+  std::vector<std::string> domains;  // as for AddDomain
 };
 
 // The Prometheus metrics of one process, ccoe_... (docs/api.md lists them). Every child that
@@ -49,7 +50,8 @@ class Metrics {
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
 
-  // Registers the children of a domain. At most 64 domains; further ones count as "other".
+  // Registers the children of a domain, if they are not yet. At most 64 domains; further ones count
+  // as "other".
   void AddDomain(std::string_view domain);
   // Called at each scrape, on the scraper's thread. What it captures outlives this object, or is
   // taken away before by SetGaugeSource(nullptr).

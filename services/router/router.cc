@@ -5,6 +5,7 @@
 #include "ccoe/internal/v1/config.pb.h"
 #include "common/base/error.h"
 #include "common/rpc/proto_time.h"
+#include "services/router/catalog.h"
 #include "services/router/catalog_service.h"
 #include "services/router/generation_service.h"
 #include "services/router/router_core.h"
@@ -53,6 +54,10 @@ Router::Router(const RouterOptions& options) : state_(std::make_unique<State>(op
     values.sessions_waiting = stats.sessions_waiting;
     values.queue_requests = stats.sessions_waiting;
     values.active_requests = core.admission().active();
+    if (const auto catalog = core.backbone().GetCatalog(); catalog != nullptr) {
+      for (const CatalogEntry& entry : catalog->experts)
+        values.domains.push_back(entry.info.domain);
+    }
     return values;
   });
 }

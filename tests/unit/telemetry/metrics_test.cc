@@ -84,9 +84,12 @@ TEST(MetricsTest, GaugesAreReadAtTheScrape) {
   metrics.SetGaugeSource([&used] {
     GaugeValues values;
     values.kv_blocks_used = used;
+    values.domains = {"law"};
     return values;
   });
-  EXPECT_THAT(metrics.Text(), HasSubstr("ccoe_kv_cache_blocks{state=\"used\"} 3"));
+  const std::string text = metrics.Text();
+  EXPECT_THAT(text, HasSubstr("ccoe_kv_cache_blocks{state=\"used\"} 3"));
+  EXPECT_THAT(text, HasSubstr("ccoe_requests_total{domain=\"law\",grpc_code=\"OK\"} 0"));
   used = 4;
   EXPECT_THAT(metrics.Text(), HasSubstr("ccoe_kv_cache_blocks{state=\"used\"} 4"));
   metrics.SetGaugeSource(nullptr);
