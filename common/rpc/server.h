@@ -20,7 +20,7 @@ struct ServerOptions {
   // InProcessChannel alone.
   std::string listen;
   std::string health_listen;  // as listen; empty: no port of its own for health
-  int max_message_bytes = 4 << 20;
+  int max_message_bytes = 4 << 20;  // received; -1: no limit
   // Served until Shutdown; they outlive the server.
   std::vector<grpc::Service*> services;
 };

@@ -18,11 +18,19 @@ namespace ccoe::backbone {
 namespace {
 
 using internal::v1::BackboneConfig;
+using internal::v1::ServerConfig;
 
 // The time that calls have to end after they were cancelled.
 constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 // Start waits this long for the first attempts of the links.
 constexpr absl::Duration kFirstLinks = absl::Seconds(2);
+
+// What a router took must reach the backbone, where a prompt that is too long is counted; on the way
+// the message grows by what the router adds.
+ServerConfig WithoutMessageLimit(ServerConfig config) {
+  config.set_max_message_bytes(-1);
+  return config;
+}
 
 }  // namespace
 
@@ -115,8 +123,8 @@ absl::StatusOr<std::unique_ptr<BackboneNode>> BackboneNode::Start(const Backbone
     running.experts->AddLink(*running.links.back());
   }
   running.AwaitFirstLinks();
-  CCOE_ASSIGN_OR_RETURN(
-      running.ports, rpc::OpenPorts(config.server(), *node.metrics, {running.service->service()}));
+  CCOE_ASSIGN_OR_RETURN(running.ports, rpc::OpenPorts(WithoutMessageLimit(config.server()),
+                                                      *node.metrics, {running.service->service()}));
   {
     base::MutexLock lock(&running.mutex);
     running.server = running.ports.server.get();

@@ -62,6 +62,15 @@ def test_prompt_too_long_tells_both_counts(client):
     assert int(error.metadata["prompt_tokens"]) > int(error.metadata["max_prompt_tokens"]) > 0
 
 
+def test_prompt_as_large_as_a_message_may_be(client):
+    message = api.request("")
+    room = 4 << 20
+    message.chat.messages[0].content = "word " * ((room - 200) // 5)
+    assert room - 300 < message.ByteSize() <= room
+    error = api.failure_of(client.stream, message)
+    assert (error.code, error.reason) == (INVALID, "PROMPT_TOO_LONG"), error.message
+
+
 @pytest.mark.parametrize("target", [{"domain": "astrology"}, {"expert": {"name": "astrology"}},
                                     {"expert": {"name": "sql", "version": "77.0.0"}}])
 def test_unknown_target(client, target):

@@ -132,6 +132,17 @@ TEST_F(SplitSessionTest, ErrorsKeepTheirReasonOnTheWay) {
   EXPECT_TRUE(AtRest());
 }
 
+TEST_F(SplitSessionTest, AVeryLongPromptIsCountedByTheBackbone) {
+  SessionRequest request = Request("general", "", 5);
+  request.prompt = std::vector<int32_t>(5 << 20, 5);  // larger than a server's default limit
+  Collector too_long;
+  ASSERT_TRUE(remote_->Open(request, &too_long).ok());
+  ASSERT_TRUE(too_long.Wait());
+  EXPECT_EQ(base::ReasonOf(too_long.status), Reason::kPromptTooLong) << too_long.status;
+  EXPECT_EQ(base::DetailsOf(too_long.status).metadata.size(), 2u);
+  EXPECT_TRUE(AtRest());
+}
+
 TEST_F(SplitSessionTest, CancelFreesEveryHop) {
   for (int i = 0; i < 4; ++i) {
     Collector collector;
