@@ -28,9 +28,10 @@ std::string ErrorsMarkdown() {
 A call that fails ends with a gRPC status. Its trailer `grpc-status-details-bin` holds a
 `google.rpc.Status` with a `google.rpc.ErrorInfo` (domain `ccoe`, the reason below, and metadata such
 as counts and names) and, where the server knows how long to wait, a `google.rpc.RetryInfo`; the wait
-is also in the trailer `grpc-retry-pushback-ms`, which gRPC's own retries obey. Before a request is
-admitted no headers are sent, so that a retry policy in a client's service config applies. The
-trailer `x-request-id` names the request in the logs of every process.
+is also in the trailer `grpc-retry-pushback-ms`, which gRPC's own retries obey; it is -1, do not retry,
+for every reason whose Retry is not yes. Before a request is admitted no headers are sent, so that a
+retry policy in a client's service config applies. The trailer `x-request-id` names the request in the
+logs of every process.
 
 Branch on code and reason; messages are for people and may change.
 

@@ -88,9 +88,12 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
 }
 
 void AddErrorTrailers(const absl::Status& status, grpc::ServerContextBase& context) {
-  const std::optional<absl::Duration> after = base::DetailsOf(status).retry_after;
-  if (!after.has_value()) return;
-  context.AddTrailingMetadata(kPushbackKey, absl::StrCat(absl::ToInt64Milliseconds(*after)));
+  if (status.ok()) return;
+  if (const auto after = base::DetailsOf(status).retry_after; after.has_value()) {
+    context.AddTrailingMetadata(kPushbackKey, absl::StrCat(absl::ToInt64Milliseconds(*after)));
+  } else if (base::EntryOf(base::ReasonOf(status)).retry != base::Retry::kLater) {
+    context.AddTrailingMetadata(kPushbackKey, "-1");
+  }
 }
 
 }  // namespace ccoe::rpc

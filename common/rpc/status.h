@@ -17,7 +17,7 @@ namespace ccoe::rpc {
 
 // ErrorInfo.domain of every error of ours.
 inline constexpr char kErrorDomain[] = "ccoe";
-// Trailer that tells gRPC's own retries how long to wait.
+// Trailer that tells gRPC's own retries how long to wait; negative: not to retry.
 inline constexpr char kPushbackKey[] = "grpc-retry-pushback-ms";
 
 // With google.rpc.Status in grpc-status-details-bin: ErrorInfo{reason, "ccoe", metadata}, and
@@ -31,7 +31,8 @@ absl::Status FromGrpcStatus(const grpc::Status& status);
 google::rpc::Status ToStatusProto(const absl::Status& status);
 absl::Status FromStatusProto(const google::rpc::Status& proto);
 
-// Adds the trailers that go with `status`: grpc-retry-pushback-ms where it carries a delay.
+// Adds the trailers that go with `status`: grpc-retry-pushback-ms where it carries a delay or must
+// not be retried. OK has none.
 void AddErrorTrailers(const absl::Status& status, grpc::ServerContextBase& context);
 
 }  // namespace ccoe::rpc

@@ -1,5 +1,6 @@
 #include "services/cli/exit_code.h"
 
+#include "common/base/error.h"
 #include "services/cli/call_status.h"
 
 namespace ccoe::cli {
@@ -11,9 +12,10 @@ ExitCode ExitCodeOf(const absl::Status& status) {
     case absl::StatusCode::kCancelled:
       return ExitCode::kInterrupted;
     case absl::StatusCode::kResourceExhausted:
-      return ExitCode::kBusy;
     case absl::StatusCode::kUnavailable:
-      return IsUnreachable(status) ? ExitCode::kUnreachable : ExitCode::kBusy;
+      if (IsUnreachable(status)) return ExitCode::kUnreachable;
+      return base::EntryOf(base::ReasonOf(status)).retry == base::Retry::kLater ? ExitCode::kBusy
+                                                                                : ExitCode::kFailed;
     default:
       return ExitCode::kFailed;
   }

@@ -126,6 +126,12 @@ def test_expert_of_another_model_is_refused(cli, model, experts, tmp_path):
     assert cli("generate", "--model", model, "--experts", tmp_path, "hello").returncode == 4
 
 
+def test_a_session_that_never_fits_is_not_called_busy(cli, model):
+    result = cli("generate", "--model", model, "--kv-cache-mib", 1, "--max-tokens", 2000, "hello")
+    assert result.returncode == 1, result.stderr
+    assert "SESSION_TOO_LARGE" in result.stderr
+
+
 @pytest.mark.parametrize("arguments, code", [
     (["generate"], 2),
     (["generate", "--server", "localhost:1", "--model", "x", "hello"], 2),

@@ -1,6 +1,8 @@
 #include "common/base/error.h"
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
+#include <grpcpp/test/server_context_test_spouse.h>
 
 #include <fstream>
 #include <set>
@@ -98,6 +100,25 @@ TEST(ErrorTest, ForgedDetailsDoNotChangeTheCode) {
 TEST(ErrorTest, LongMessagesAreCutToWhatTrailersHold) {
   EXPECT_LE(ToGrpcStatus(absl::InternalError(std::string(100'000, 'x'))).error_message().size(),
             4096u);
+}
+
+// The value of grpc-retry-pushback-ms; empty: none.
+std::string PushbackFor(const absl::Status& status) {
+  grpc::ServerContext context;
+  AddErrorTrailers(status, context);
+  const auto trailers = grpc::testing::ServerContextTestSpouse(&context).GetTrailingMetadata();
+  const auto found = trailers.find(kPushbackKey);
+  return found == trailers.end() ? "" : found->second;
+}
+
+TEST(ErrorTrailersTest, TellWhetherAndWhenToRetry) {
+  EXPECT_EQ(PushbackFor(MakeError(Reason::kQueueFull, "x",
+                                  {.metadata = {}, .retry_after = absl::Milliseconds(1500)})),
+            "1500");
+  EXPECT_EQ(PushbackFor(MakeError(Reason::kUnavailable, "x")), "");
+  EXPECT_EQ(PushbackFor(MakeError(Reason::kSessionTooLarge, "x")), "-1");
+  EXPECT_EQ(PushbackFor(absl::InvalidArgumentError("x")), "-1");
+  EXPECT_EQ(PushbackFor(absl::OkStatus()), "");
 }
 
 TEST(ErrorsDocTest, TheCommittedPageIsTheTable) {
