@@ -56,7 +56,7 @@ constexpr auto kTable = std::to_array<ErrorEntry>({
      "Try again after RetryInfo.retry_delay (also in the trailer grpc-retry-pushback-ms)."},
     {Reason::kQueueTimeout, "QUEUE_TIMEOUT", StatusCode::kResourceExhausted, Retry::kLater,
      "The request waited as long as it may and did not start.",
-     "Try again later, or allow a longer max_queue_time."},
+     "Try again after RetryInfo.retry_delay, or allow a longer max_queue_time."},
     {Reason::kSessionTooLarge, "SESSION_TOO_LARGE", StatusCode::kResourceExhausted, Retry::kNo,
      "Prompt and answer together never fit the server's KV pool.",
      "Ask for fewer max_tokens or a shorter prompt; the operator can enlarge the pool."},

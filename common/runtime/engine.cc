@@ -31,9 +31,6 @@ absl::Status CheckRange(const EngineOptions& options) {
   return absl::OkStatus();
 }
 
-// What a client that met a full queue is asked to wait.
-constexpr absl::Duration kQueueFullDelay = absl::Seconds(1);
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(EngineOptions options) {
@@ -206,7 +203,7 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
     return base::MakeError(
         base::Reason::kQueueFull,
         absl::StrCat("the queue is full: ", options_.max_waiting, " requests wait for KV blocks"),
-        {.metadata = {}, .retry_after = kQueueFullDelay});
+        {.metadata = {}, .retry_after = kQueueRetryDelay});
   }
   open_sessions_.fetch_add(1);
   const SessionId id = next_session_.fetch_add(1);

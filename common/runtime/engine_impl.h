@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "common/base/bounded_queue.h"
 #include "common/base/mutex.h"
 #include "common/runtime/engine.h"
@@ -18,6 +19,9 @@
 #include "common/runtime/transformer.h"
 
 namespace ccoe::runtime {
+
+// What a client is asked to wait when the queue was full or too slow.
+inline constexpr absl::Duration kQueueRetryDelay = absl::Seconds(1);
 
 // The engine: a thread that takes commands from its inbox, admits what waits, and runs one step
 // after another (engine_step.cc). All sequences belong to that thread.

@@ -50,7 +50,8 @@ void EngineImpl::AdmitWaiting() {
     LocalSequence& sequence = *FindLocal(id);
     if (now >= sequence.spec.queue_deadline) {
       failed.emplace_back(id, base::MakeError(base::Reason::kQueueTimeout,
-                                              "waited for KV blocks until the queue time ran out"));
+                                              "waited for KV blocks until the queue time ran out",
+                                              {.metadata = {}, .retry_after = kQueueRetryDelay}));
     } else if (blocked || sequence.retry_at > now ||
                running >= static_cast<size_t>(options_.max_sessions)) {
       still.push_back(id);

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "common/base/error.h"
 #include "tests/integration/engine_harness.h"
 
 namespace ccoe::testing {
@@ -189,7 +190,8 @@ TEST_F(EngineTest, TheQueueTimeIsKept) {
   spec.queue_deadline = absl::Now() + absl::Milliseconds(20);
   ASSERT_TRUE(engine_->Open(spec, &second).ok());
   ASSERT_TRUE(second.Wait());
-  EXPECT_EQ(second.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(base::ReasonOf(second.status), base::Reason::kQueueTimeout) << second.status;
+  EXPECT_TRUE(base::DetailsOf(second.status).retry_after.has_value());
   engine_->Cancel(*id, absl::CancelledError("done"));
   ASSERT_TRUE(first.Wait());
   ExpectAtRest();
