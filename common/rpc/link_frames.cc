@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/request_context.h"
 
 namespace ccoe::rpc {
 namespace {
@@ -204,6 +205,7 @@ internal::v1::OpenLinkSession EncodeOpen(uint32_t expert, runtime::SessionId ses
   open.set_expert(expert);
   open.set_session(session);
   open.set_request_id(spec.request_id);
+  open.set_traceparent(spec.traceparent);
   open.set_package_digest(spec.package_digest);
   open.set_attach_depth(spec.attach_depth);
   open.set_max_positions(spec.max_positions);
@@ -216,6 +218,7 @@ absl::StatusOr<runtime::RemoteSpec> DecodeOpen(const internal::v1::OpenLinkSessi
                                                const FrameLimits& limits) {
   runtime::RemoteSpec spec;
   spec.request_id = open.request_id();
+  if (IsValidTraceparent(open.traceparent())) spec.traceparent = open.traceparent();
   spec.package_digest = open.package_digest();
   spec.attach_depth = open.attach_depth();
   spec.max_positions = open.max_positions();

@@ -51,7 +51,8 @@ absl::StatusOr<std::vector<runtime::HiddenRows>> DecodeRows(const internal::v1::
 
 internal::v1::OpenLinkSession EncodeOpen(uint32_t expert, runtime::SessionId session,
                                          const runtime::RemoteSpec& spec);
-// Leaves `expert` of the result empty: the receiver knows it by the frame's index.
+// Leaves `expert` of the result empty: the receiver knows it by the frame's index. A malformed
+// traceparent is dropped.
 absl::StatusOr<runtime::RemoteSpec> DecodeOpen(const internal::v1::OpenLinkSession& open,
                                                const FrameLimits& limits);
 

@@ -256,7 +256,9 @@ void Port::Open(const internal::v1::OpenLinkSession& open) {
   const internal::v1::ExpertRef& expert = shared_.options.experts[index_].expert();
   spec->expert = {expert.name(), expert.version()};
   telemetry::LogInfo("session_opened",
-                     {{"request_id", spec->request_id}, {"expert", spec->expert.name}});
+                     {{"request_id", spec->request_id},
+                      {"expert", spec->expert.name},
+                      telemetry::LogField::IfAny("traceparent", spec->traceparent)});
   {
     base::MutexLock lock(&mutex_);
     if (sessions_.try_emplace(open.session()).second) shared_.sessions += 1;

@@ -97,6 +97,7 @@ absl::Status EngineImpl::Admit(LocalSequence& sequence) {
   }
   RemoteSpec spec;
   spec.request_id = sequence.spec.request_id;
+  spec.traceparent = sequence.spec.traceparent;
   spec.expert = expert.info.key;
   spec.package_digest = expert.info.package_digest;
   spec.attach_depth = expert.info.attach_depth;

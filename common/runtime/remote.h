@@ -15,6 +15,7 @@ namespace ccoe::runtime {
 // What the expert's engine must know to run its part of a session.
 struct RemoteSpec {
   std::string request_id;
+  std::string traceparent;  // W3C trace context, or empty
   ExpertKey expert;
   std::string package_digest;  // pins the expert's package
   int attach_depth = 0;

@@ -50,6 +50,7 @@ struct StopConditions {
 // What a client asks of an engine that owns the embeddings.
 struct SessionSpec {
   std::string request_id;
+  std::string traceparent;  // W3C trace context, or empty
   ExpertKey expert;
   std::vector<int32_t> prompt;  // not empty; ids in [0, vocab)
   SamplingParams sampling;

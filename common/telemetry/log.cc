@@ -76,12 +76,14 @@ std::string FormatLogLine(LogFormat format, absl::Time time, LogLevel level, std
   if (format == LogFormat::kText) {
     line = absl::StrCat(stamp, " ", std::string(LevelName(level)), " ", std::string(event));
     for (const LogField& field : fields) {
+      if (field.key().empty()) continue;
       absl::StrAppend(&line, " ", std::string(field.key()), "=", TextValue(field));
     }
   } else {
     line = absl::StrCat("{\"time\":\"", stamp, "\",\"level\":\"", std::string(LevelName(level)),
                         "\",\"event\":", Quoted(event));
     for (const LogField& field : fields) {
+      if (field.key().empty()) continue;
       absl::StrAppend(&line, ",", Quoted(field.key()), ":",
                       field.is_text() ? Quoted(field.value()) : field.value());
     }

@@ -34,8 +34,12 @@ class LogField {
   LogField(std::string_view key, double value);
   // In milliseconds; the key ends in _ms.
   LogField(std::string_view key, absl::Duration value);
+  // A text that the line leaves out when it is empty.
+  static LogField IfAny(std::string_view key, std::string_view value) {
+    return {value.empty() ? std::string_view() : key, value};
+  }
 
-  std::string_view key() const { return key_; }
+  std::string_view key() const { return key_; }  // empty: the field is left out
   const std::string& value() const { return value_; }
   // Whether JSON shows it as a string.
   bool is_text() const { return is_text_; }

@@ -16,6 +16,7 @@ namespace ccoe::backbone {
 
 using internal::v1::SessionRequest;
 using internal::v1::SessionResponse;
+using telemetry::LogField;
 
 SessionCall::SessionCall(const SessionCallOptions& options, grpc::CallbackServerContext& context)
     : options_(options), context_(&context) {
@@ -98,7 +99,8 @@ absl::Status SessionCall::Decide(const internal::v1::Decide& decide) {
   spec.expert = {decide.expert().name(), decide.expert().version()};
   telemetry::LogInfo("session_opened", {{"request_id", spec.request_id},
                                         {"expert", spec.expert.name},
-                                        {"prompt_tokens", spec.prompt.size()}});
+                                        {"prompt_tokens", spec.prompt.size()},
+                                        LogField::IfAny("traceparent", spec.traceparent)});
   refs_.fetch_add(1);  // the engine's, until OnFinished or OnFailed
   const absl::StatusOr<runtime::SessionId> session = options_.engine->Open(std::move(spec), this);
   if (!session.ok()) {

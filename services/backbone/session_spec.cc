@@ -12,6 +12,7 @@
 #include "common/rpc/link_frames.h"
 #include "common/rpc/link_session.h"
 #include "common/rpc/proto_time.h"
+#include "common/rpc/request_context.h"
 #include "common/runtime/prompt.h"
 
 namespace ccoe::backbone {
@@ -44,6 +45,7 @@ absl::StatusOr<runtime::SessionSpec> MakeSessionSpec(const internal::v1::OpenSes
                                                      absl::Time now) {
   runtime::SessionSpec spec;
   spec.request_id = open.request_id();
+  if (rpc::IsValidTraceparent(open.traceparent())) spec.traceparent = open.traceparent();
   CCOE_ASSIGN_OR_RETURN(const runtime::PromptInput input, rpc::DecodeInput(open.input()));
   CCOE_ASSIGN_OR_RETURN(spec.prompt, runtime::EncodePrompt(model, input));
   size_t room = 0;

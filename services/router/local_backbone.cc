@@ -122,6 +122,7 @@ absl::StatusOr<runtime::SessionId> LocalBackbone::Open(SessionRequest request,
   }
   if (spec.prompt.size() > limit) return TooLong(spec.prompt.size(), limit);
   spec.request_id = std::move(request.request_id);
+  spec.traceparent = std::move(request.traceparent);
   spec.expert = std::move(request.expert);
   spec.sampling = request.sampling;
   spec.stop = std::move(request.stop);

@@ -42,6 +42,18 @@ def test_request_id_is_echoed(client, shared):
         assert given in process.log.read_text(), f"{process.name} does not log the request's id"
 
 
+def test_traceparent_is_passed_on(client, shared):
+    given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    api.collect(client.stream(api.request(prompts.SQL, max_tokens=4),
+                              metadata=[("traceparent", given)]))
+    for process in [shared.backbone, shared.experts[0]]:
+        assert f"traceparent={given}" in process.log.read_text(), process.name
+    api.collect(client.stream(api.request(prompts.SQL, max_tokens=4),
+                              metadata=[("traceparent", "malformed-0000")]))
+    for process in shared.processes():
+        assert "malformed-0000" not in process.log.read_text(), process.name
+
+
 def test_request_id_is_made(client):
     call = client.stream(api.request(prompts.GENERAL, max_tokens=2),
                          metadata=[("x-request-id", "not valid!")])

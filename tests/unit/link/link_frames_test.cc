@@ -168,6 +168,7 @@ TEST(LinkFramesTest, RandomlyDamagedFramesAreDecodedOrRefused) {
 TEST(LinkFramesTest, OpenSurvivesAndIsChecked) {
   runtime::RemoteSpec spec;
   spec.request_id = "r-1";
+  spec.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   spec.package_digest = "sha256:ab";
   spec.attach_depth = 18;
   spec.max_positions = 300;
@@ -187,11 +188,15 @@ TEST(LinkFramesTest, OpenSurvivesAndIsChecked) {
   const auto decoded = DecodeOpen(open, kLimits);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->request_id, spec.request_id);
+  EXPECT_EQ(decoded->traceparent, spec.traceparent);
   EXPECT_EQ(decoded->package_digest, spec.package_digest);
   EXPECT_EQ(decoded->attach_depth, spec.attach_depth);
   EXPECT_EQ(decoded->max_positions, spec.max_positions);
   EXPECT_EQ(decoded->prompt_tokens, spec.prompt_tokens);
   EXPECT_EQ(decoded->sampling, spec.sampling);
+
+  open.set_traceparent(std::string(100'000, '0'));
+  EXPECT_EQ(DecodeOpen(open, kLimits)->traceparent, "");
 
   open.set_max_positions(kLimits.max_positions + 1);
   EXPECT_FALSE(DecodeOpen(open, kLimits).ok());

@@ -34,6 +34,16 @@ TEST(LogTest, JsonIsAnObjectWithTypes) {
   EXPECT_EQ(json["ratio"], 0.5);
 }
 
+TEST(LogTest, AnOptionalTextIsThereOrNot) {
+  const auto line = [](LogFormat format, std::string_view trace) {
+    return FormatLogLine(format, kTime, LogLevel::kInfo, "e",
+                         {{"a", 1}, LogField::IfAny("trace", trace), {"b", 2}});
+  };
+  EXPECT_EQ(line(LogFormat::kText, "x"), "2023-11-14T22:13:20.123Z info e a=1 trace=x b=2\n");
+  EXPECT_EQ(line(LogFormat::kText, ""), "2023-11-14T22:13:20.123Z info e a=1 b=2\n");
+  EXPECT_FALSE(nlohmann::json::parse(line(LogFormat::kJson, "")).contains("trace"));
+}
+
 TEST(LogTest, HostileValuesStayWithinOneLine) {
   for (const LogFormat format : {LogFormat::kText, LogFormat::kJson}) {
     const std::string line =
