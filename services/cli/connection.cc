@@ -65,7 +65,8 @@ std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const Connectio
     return connection;
   }
   if (options.model.empty()) {
-    terminal.Error("whom to ask? Give --server HOST:PORT, or --model PATH [--experts DIR]");
+    terminal.Fail(absl::InvalidArgumentError(
+        "whom to ask? Give --server HOST:PORT, or --model PATH [--experts DIR]"));
     *exit_code = ExitCode::kUsage;
     return nullptr;
   }
@@ -82,7 +83,7 @@ std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const Connectio
     if (started.ok()) connection->node_ = *std::move(started);
   }
   if (!status.ok()) {
-    terminal.Error(status.message());
+    terminal.Fail(status);
     *exit_code = ExitCode::kRefused;
     return nullptr;
   }
@@ -92,12 +93,13 @@ std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const Connectio
 
 ExitCode Connection::Report(Terminal& terminal, const absl::Status& status) const {
   const ExitCode code = ExitCodeOf(status);
-  if (code == ExitCode::kInterrupted) return code;
+  std::string message;  // who interrupts needs none
   if (code == ExitCode::kUnreachable) {
-    terminal.Error(absl::StrCat("no server answers at ", name_, ": ", Explain(status)));
-  } else {
-    terminal.Error(Explain(status));
+    message = absl::StrCat("no server answers at ", name_, ": ", Explain(status));
+  } else if (code != ExitCode::kInterrupted) {
+    message = Explain(status);
   }
+  terminal.Fail(status, message);
   return code;
 }
 

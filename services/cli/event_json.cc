@@ -2,6 +2,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/strip.h"
+#include "common/base/error.h"
 
 namespace ccoe::cli {
 namespace {
@@ -90,6 +91,15 @@ Json AnswerJson(const Answer& answer) {
           {"request_id", answer.started.request_id()},
           {"model_digest", answer.started.model_digest()},
           {"seed", answer.started.seed()}};
+}
+
+Json ErrorJson(const absl::Status& status) {
+  const base::ErrorEntry& entry = base::EntryOf(base::ReasonOf(status));
+  return {{"event", "error"},
+          {"code", absl::StatusCodeToString(status.code())},
+          {"reason", entry.name},
+          {"message", status.message()},
+          {"retryable", entry.retry == base::Retry::kLater}};
 }
 
 }  // namespace ccoe::cli

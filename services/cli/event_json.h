@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "ccoe/v1/generation_service.pb.h"
 #include "nlohmann/json.hpp"
 
@@ -25,6 +26,9 @@ void Append(const v1::GenerateStreamResponse& event, Answer* answer);
 
 // The last line of `generate --json`.
 nlohmann::ordered_json AnswerJson(const Answer& answer);
+
+// The last line where a command fails. Requires !status.ok().
+nlohmann::ordered_json ErrorJson(const absl::Status& status);
 
 // "explicit", "rules", "fallback"; "stop", "length", "stop_sequence".
 std::string StageName(v1::RouteStage stage);

@@ -50,6 +50,7 @@ void ShowTable(Terminal& terminal, const v1::ListExpertsResponse& response) {
 }
 
 ExitCode RunExperts(Context& context, const Options& options) {
+  if (options.json) context.terminal.AnswerInJson();
   ExitCode exit_code = ExitCode::kOk;
   const auto connection = Connection::Open(context.terminal, options.connection, &exit_code);
   if (connection == nullptr) return exit_code;

@@ -17,7 +17,7 @@ constexpr char kExamples[] =
     R"(The answer streams to standard output; who answers, and why, is told on
 standard error when that is a terminal. With --json every event is a line, and the
 last line holds the whole answer: text, token_ids, domain, expert, route,
-finish_reason, usage, timings_ms.
+finish_reason, usage, timings_ms; or, with the event `error`, why there is none.
 
 Examples:
   ccoe generate --model model.gguf --experts experts "Write SQL: how many customers are there?"
@@ -101,9 +101,10 @@ void SetPrompt(const Options& options, const std::string& prompt, v1::GenerateRe
 
 ExitCode RunGenerate(Context& context, const Options& options) {
   Terminal& terminal = context.terminal;
+  if (options.json) terminal.AnswerInJson();
   const auto prompt = ReadPrompt(options.prompt);
   if (!prompt.ok()) {
-    terminal.Error(prompt.status().message());
+    terminal.Fail(prompt.status());
     return ExitCode::kUsage;
   }
   ExitCode exit_code = ExitCode::kOk;

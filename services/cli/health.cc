@@ -28,10 +28,12 @@ struct Options {
 };
 
 ExitCode RunHealth(Context& context, const Options& options) {
+  if (options.json) context.terminal.AnswerInJson();
   const auto client = Client::ForAddress(options.server);
   const auto serving = client->IsServing(options.service, absl::Seconds(options.timeout_seconds));
   if (!serving.ok()) {
-    context.terminal.Error(absl::StrCat(options.server, ": ", Explain(serving.status())));
+    context.terminal.Fail(serving.status(),
+                          absl::StrCat(options.server, ": ", Explain(serving.status())));
     const bool silent =
         IsUnreachable(serving.status()) || absl::IsDeadlineExceeded(serving.status());
     return silent ? ExitCode::kUnreachable : ExitCode::kFailed;

@@ -56,10 +56,10 @@ void PrintText(Terminal& terminal, const Json& model) {
 }
 
 ExitCode RunInspect(Context& context, const Options& options) {
+  if (options.json) context.terminal.AnswerInJson();
   auto model = LoadModel(context.terminal, options.path, options.chat_template);
   if (!model.ok()) {
-    if (options.json) context.terminal.OutJson({{"error", model.status().message()}});
-    context.terminal.Error(model.status().message());
+    context.terminal.Fail(model.status());
     return ExitCode::kRefused;
   }
   Json summary;

@@ -53,9 +53,10 @@ void ShowText(Terminal& terminal, const v1::RouteResponse& response) {
 
 ExitCode RunRoute(Context& context, const Options& options) {
   Terminal& terminal = context.terminal;
+  if (options.json) terminal.AnswerInJson();
   const auto prompt = ReadPrompt(options.prompt);
   if (!prompt.ok()) {
-    terminal.Error(prompt.status().message());
+    terminal.Fail(prompt.status());
     return ExitCode::kUsage;
   }
   ExitCode exit_code = ExitCode::kOk;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "absl/strings/str_cat.h"
+#include "services/cli/event_json.h"
 
 namespace ccoe::cli {
 namespace {
@@ -67,6 +68,11 @@ void Terminal::Err(absl::string_view text) { Write(stderr, text); }
 void Terminal::Error(absl::string_view message) {
   Err(absl::StrCat(ForErr(Style::kRed, "ccoe: error:"), " ",
                    err_is_terminal_ ? Printable(message) : message, "\n"));
+}
+
+void Terminal::Fail(const absl::Status& status, absl::string_view message) {
+  if (!message.empty()) Error(message);
+  if (answers_in_json_) OutJson(ErrorJson(status));
 }
 
 std::string Terminal::ForOut(Style style, absl::string_view text) const {

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 
@@ -29,6 +30,13 @@ class Terminal {
   void Err(absl::string_view text);
   // "ccoe: error: ..." with the message, one line or more.
   void Error(absl::string_view message);
+  // Why a command fails: Error(message), unless that is empty, and after AnswerInJson the line of
+  // ErrorJson(status) on standard output.
+  void Fail(const absl::Status& status, absl::string_view message);
+  // As Fail with the status's own message.
+  void Fail(const absl::Status& status) { Fail(status, status.message()); }
+  // The command was given --json.
+  void AnswerInJson() { answers_in_json_ = true; }
 
   // `text` in a style, for standard output or standard error; plain when that is no terminal.
   std::string ForOut(Style style, absl::string_view text) const;
@@ -39,6 +47,7 @@ class Terminal {
   const bool out_is_terminal_;
   const bool err_is_terminal_;
   const bool colour_allowed_;
+  bool answers_in_json_ = false;
 };
 
 // `text` without control characters other than newline and tab, so that it cannot steer a terminal.

@@ -159,6 +159,25 @@ def test_a_refused_request_exits_with_one(cli, target):
     assert "UNKNOWN_DOMAIN" in result.stderr and result.stdout == ""
 
 
+@pytest.mark.parametrize("arguments, exit_code, reason, retryable", [
+    (["generate", "--server", "SERVER", "--domain", "astrology", "hello"], 1, "UNKNOWN_DOMAIN", False),
+    (["route", "--server", "127.0.0.1:1", "hello"], 3, "UNAVAILABLE", True),
+    (["experts", "--server", "127.0.0.1:1"], 3, "UNAVAILABLE", True),
+    (["health", "--server", "127.0.0.1:1"], 3, "UNAVAILABLE", True),
+    (["generate", "hello"], 2, "INVALID_REQUEST", False),
+    (["generate", "--server", "SERVER", ""], 2, "INVALID_REQUEST", False),
+    (["model", "inspect", "/nonexistent.gguf"], 4, "NOT_FOUND", False),
+])
+def test_json_tells_why_a_command_failed(cli, shared, arguments, exit_code, reason, retryable):
+    arguments = [shared.router.listen if argument == "SERVER" else argument for argument in arguments]
+    result = cli(*arguments, "--json")
+    assert result.returncode == exit_code, result.stderr
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert list(last) == ["event", "code", "reason", "message", "retryable"]
+    assert (last["event"], last["reason"], last["retryable"]) == ("error", reason, retryable)
+    assert last["message"] in result.stderr
+
+
 @pytest.mark.parametrize("command", ["generate", "chat", "route", "serve", "experts", "health",
                                      "version", "model inspect", "expert inspect"])
 def test_help_teaches(cli, command):

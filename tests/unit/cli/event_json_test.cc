@@ -1,5 +1,6 @@
 #include "services/cli/event_json.h"
 
+#include "common/base/error.h"
 #include "gtest/gtest.h"
 
 namespace ccoe::cli {
@@ -54,6 +55,14 @@ TEST(AnswerJsonTest, HoldsWhatScriptsRelyOn) {
 
 TEST(AnswerJsonTest, EmptyAnswerHasAnEmptyList) {
   EXPECT_EQ(AnswerJson(Answer())["token_ids"].dump(), "[]");
+}
+
+TEST(ErrorJsonTest, TellsWhatProgramsBranchOn) {
+  EXPECT_EQ(ErrorJson(base::MakeError(base::Reason::kQueueFull, "9 wait")).dump(),
+            R"({"event":"error","code":"RESOURCE_EXHAUSTED","reason":"QUEUE_FULL",)"
+            R"("message":"9 wait","retryable":true})");
+  EXPECT_EQ(ErrorJson(base::MakeError(base::Reason::kSessionTooLarge, ""))["retryable"], false);
+  EXPECT_EQ(ErrorJson(absl::NotFoundError("no file"))["reason"], "NOT_FOUND");
 }
 
 }  // namespace
