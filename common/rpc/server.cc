@@ -16,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/malformed_request.h"
 
 namespace ccoe::rpc {
 namespace {
@@ -95,6 +96,9 @@ absl::StatusOr<Bound> Bind(const std::string& listen, int max_message_bytes,
                              kMinPingIntervalMs);
   for (grpc::Service* service : services) builder.RegisterService(service);
   builder.SetOption(std::make_unique<WithServiceNames>(&bound.service_names));
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(std::make_unique<MalformedRequestFactory>());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   bound.server = builder.BuildAndStart();
   if (bound.server == nullptr || (bound.port == 0 && !listen.empty())) {
     return absl::UnavailableError(absl::StrCat("cannot listen at ", listen,

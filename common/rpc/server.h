@@ -26,7 +26,8 @@ struct ServerOptions {
 };
 
 // A gRPC server as every process of ours runs it: the given services, grpc.health.v1 (on its own
-// port as well, where asked for), reflection, channelz, keepalive, limits. Thread-safe.
+// port as well, where asked for), reflection, channelz, keepalive, limits, and an answer to requests
+// that are not their method's message (malformed_request.h). Thread-safe.
 class Server {
  public:
   // INVALID_ARGUMENT for an address that is none; UNAVAILABLE when one cannot be bound. Health

@@ -90,9 +90,25 @@ def test_fields_to_come_are_refused(client):
 @pytest.mark.parametrize("data", [b"\xff" * 40, b"\x0a\xff\xff\xff\xff\x0f", b"\x08", b"\x12\x03\x0a\x01\xff"])
 def test_bytes_that_are_no_message(client, data):
     call = client.channel.unary_stream("/ccoe.v1.GenerationService/GenerateStream")
-    # gRPC itself refuses what its callback handlers cannot parse, with UNIMPLEMENTED.
-    error = api.failure_of(call, data, timeout=30)
-    assert error.code in (INVALID, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED)
+    error = api.failure_of(call, data, timeout=30, metadata=[("x-request-id", "no-message")])
+    assert (error.code, error.reason) == (INVALID, "INVALID_REQUEST")
+    assert "ccoe.v1.GenerateRequest" in error.message
+    assert error.trailers["x-request-id"] == "no-message"
+
+
+SERVICES = [api.generation.DESCRIPTOR.services_by_name["GenerationService"],
+            api.catalog.DESCRIPTOR.services_by_name["CatalogService"]]
+
+
+@pytest.mark.parametrize("method", [method for service in SERVICES for method in service.methods],
+                         ids=lambda method: method.name)
+def test_every_method_names_the_message_it_takes(client, method):
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    open_call = client.channel.unary_stream if method.name == "GenerateStream" else client.channel.unary_unary
+    error = api.failure_of(open_call(path), b"\xff" * 40, timeout=30)
+    assert (error.code, error.reason) == (INVALID, "INVALID_REQUEST")
+    assert method.input_type.full_name in error.message
+    assert error.trailers["x-request-id"]
 
 
 def test_unknown_method(client):

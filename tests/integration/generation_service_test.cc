@@ -1,5 +1,6 @@
 // The public services over an engine in this process and a real socket.
 #include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 
 #include <chrono>
 #include <memory>
@@ -9,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "ccoe/v1/catalog_service.grpc.pb.h"
 #include "ccoe/v1/generation_service.grpc.pb.h"
@@ -271,6 +273,31 @@ TEST_F(GenerationServiceTest, ALongPromptIsRefusedWithBothCounts) {
   EXPECT_LE(response.finished().usage().completion_tokens(), 2);
   request.mutable_token_ids()->set_ids(3, 320);
   EXPECT_EQ(FailureOf(request).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(GenerationServiceTest, BytesThatAreNoRequestAreRefusedByName) {
+  Start();
+  grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer> stub(channel_);
+  for (const std::string bytes : {"\xff\xff", "\x12\x03\x0a\x01\xff"}) {  // no field; no UTF-8
+    const grpc::Slice slice(bytes);
+    const grpc::ByteBuffer request(&slice, 1);
+    grpc::ByteBuffer response;
+    grpc::ClientContext context;
+    context.AddMetadata("x-request-id", "test-18");
+    absl::Notification done;
+    grpc::Status result;
+    stub.UnaryCall(&context, "/ccoe.v1.GenerationService/Generate", grpc::StubOptions(), &request,
+                   &response, [&](grpc::Status status) {
+                     result = std::move(status);
+                     done.Notify();
+                   });
+    done.WaitForNotification();
+    const absl::Status status = rpc::FromGrpcStatus(result);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_FALSE(result.error_details().empty());
+    EXPECT_THAT(std::string(status.message()), HasSubstr("not a ccoe.v1.GenerateRequest"));
+    EXPECT_EQ(ValueOf(context.GetServerTrailingMetadata(), "x-request-id"), "test-18");
+  }
 }
 
 TEST_F(GenerationServiceTest, NothingIsSentBeforeAdmission) {
