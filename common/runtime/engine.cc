@@ -31,6 +31,12 @@ absl::Status CheckRange(const EngineOptions& options) {
   return absl::OkStatus();
 }
 
+size_t BoundaryBudget(const EngineOptions& options, const KvPool& pool) {
+  if (options.boundary_budget_bytes != 0) return options.boundary_budget_bytes;
+  const size_t pages_of_a_layer = pool.total() / (options.layer_end - options.layer_begin);
+  return pages_of_a_layer * compute::kKvPageTokens * options.model->config().hidden * sizeof(float);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(EngineOptions options) {
@@ -52,6 +58,7 @@ absl::Status EngineImpl::Start() {
   const bool to_last_layer = options_.layer_end == config.layers;
   CCOE_ASSIGN_OR_RETURN(pool_, KvPool::Create(*options_.device, {config.kv_heads, config.head_dim},
                                               options_.kv_budget_bytes));
+  boundary_ = std::make_unique<BoundaryStore>(config.hidden, BoundaryBudget(options_, *pool_));
   CCOE_ASSIGN_OR_RETURN(transformer_,
                         Transformer::Create({&config, options_.device.get(), pool_.get(),
                                              options_.max_step_rows, options_.max_context}));
@@ -138,7 +145,7 @@ void EngineImpl::RemoveReplica(RemoteExpert* replica, absl::Status why) {
     for (const auto& [id, sequence] : local_) {
       if (sequence->replica == replica) lost.push_back(id);
     }
-    for (SessionId id : lost) Fail(id, why);
+    for (SessionId id : lost) MoveOrFail(*FindLocal(id), why);
   });
 }
 
@@ -149,6 +156,7 @@ EngineStats EngineImpl::Stats() const {
   stats.kv_pages_total = pool_->total();
   stats.kv_pages_used = kv_pages_used_;
   stats.kv_page_bytes = pool_->pages().page_bytes();
+  stats.boundary_bytes_used = boundary_bytes_used_;
   stats.weights_bytes = weights_bytes_;
   return stats;
 }
@@ -177,12 +185,24 @@ absl::Status EngineImpl::CheckSpec(const SessionSpec& spec) const {
       (*spec.score_from < 1 || *spec.score_from >= static_cast<int>(spec.prompt.size()))) {
     return absl::InvalidArgumentError("nothing to score: the continuation or its prompt is empty");
   }
+  return absl::OkStatus();
+}
+
+// Whether the session could ever be admitted.
+absl::Status EngineImpl::CheckRoom(const SessionSpec& spec, const ExpertEntry& expert) const {
   const int pages = KvPool::PagesFor(options_.layer_end - options_.layer_begin, PositionsOf(spec));
   if (pages > pool_->total()) {
     return base::MakeError(
         base::Reason::kSessionTooLarge,
         absl::StrCat("the request needs ", pages, " KV pages, the server has ", pool_->total(),
                      "; shorten the prompt or lower max_tokens"));
+  }
+  const size_t bytes = expert.local ? 0 : boundary_->BytesFor(PositionsOf(spec));
+  if (bytes > boundary_->budget_bytes()) {
+    return base::MakeError(
+        base::Reason::kSessionTooLarge,
+        absl::StrCat("the request needs ", bytes, " bytes for boundary states, the server has ",
+                     boundary_->budget_bytes(), "; shorten the prompt or lower max_tokens"));
   }
   return absl::OkStatus();
 }
@@ -193,6 +213,7 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
   }
   CCOE_RETURN_IF_ERROR(CheckSpec(spec));
   CCOE_ASSIGN_OR_RETURN(const ExpertEntry* expert, directory_.Find(spec.expert));
+  CCOE_RETURN_IF_ERROR(CheckRoom(spec, *expert));
   if (!directory_.Healthy(*expert)) {
     return base::MakeError(
         base::Reason::kExpertUnavailable,
@@ -263,15 +284,10 @@ void EngineImpl::RemoteOpened(RemoteExpert* replica, SessionId session, absl::St
     if (status.ok()) {
       StartSession(*sequence);
     } else if (absl::IsResourceExhausted(status)) {
-      // No hold and wait: the blocks here go back too, and the session queues again.
-      sequence->blocks.Release();
-      sequence->replica = nullptr;
-      sequence->state = LocalSequence::State::kWaiting;
       sequence->retry_at = absl::Now() + kRetryInterval;
-      waiting_.insert(waiting_.begin(), session);
-      waiting_sessions_.fetch_add(1);
+      Requeue(*sequence);
     } else {
-      Fail(session, status);
+      MoveOrFail(*sequence, status);
     }
   });
 }
@@ -284,7 +300,8 @@ void EngineImpl::RemoteResults(RemoteExpert* replica, std::vector<RemoteResult> 
 
 void EngineImpl::RemoteFailed(RemoteExpert* replica, SessionId session, absl::Status status) {
   Post([this, replica, session, status = std::move(status)] {
-    if (FindRemoteOf(replica, session) != nullptr) Fail(session, status);
+    LocalSequence* sequence = FindRemoteOf(replica, session);
+    if (sequence != nullptr) MoveOrFail(*sequence, status);
   });
 }
 

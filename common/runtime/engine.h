@@ -43,11 +43,14 @@ struct EngineOptions {
   // packages an expert node does not load them. Ignored by a range that ends below the last layer.
   bool serve_general = true;
   size_t kv_budget_bytes = size_t{1} << 30;  // KV pages, allocated at start
-  int max_sessions = 256;                    // running at a time
-  int max_waiting = 256;                     // queued for blocks
-  int max_step_rows = 256;                   // rows of one step, decode first
-  int max_context = 0;                       // positions of a session; 0: the model's
-  EngineObserver* observer = nullptr;        // may be null; outlives the engine
+  // Boundary states of sessions whose rows leave for an expert elsewhere, allocated as needed. 0:
+  // as many rows as the KV pool has positions in all layers, so that both are full at once.
+  size_t boundary_budget_bytes = 0;
+  int max_sessions = 256;              // running at a time
+  int max_waiting = 256;               // queued for blocks
+  int max_step_rows = 256;             // rows of one step, decode first
+  int max_context = 0;                 // positions of a session; 0: the model's
+  EngineObserver* observer = nullptr;  // may be null; outlives the engine
 };
 
 // An expert that an engine can end a session with.
@@ -66,6 +69,7 @@ struct EngineStats {
   int kv_pages_total = 0;
   int kv_pages_used = 0;
   size_t kv_page_bytes = 0;
+  size_t boundary_bytes_used = 0;  // reserved for boundary states
   size_t weights_bytes = 0;
 };
 
@@ -91,8 +95,9 @@ class Engine {
   // INVALID_ARGUMENT.
   virtual absl::Status AddExpert(std::shared_ptr<const model::ExpertPackage> package) = 0;
 
-  // Backbone: adds a replica of an expert served elsewhere, or takes it away (its sessions fail
-  // with `why`). `replica` outlives its removal.
+  // Backbone: adds a replica of an expert served elsewhere, or takes it away. Its sessions go on at
+  // another replica of the expert that they have not left yet, with the same answer; where there is
+  // none, or `why` is not UNAVAILABLE, they fail with it. `replica` outlives its removal.
   virtual absl::Status AddReplica(const ExpertInfo& expert, RemoteExpert* replica) = 0;
   virtual void RemoveReplica(RemoteExpert* replica, absl::Status why) = 0;
 
@@ -116,7 +121,8 @@ class Engine {
   // Closes all its sessions and waits until the engine has let go of the listener.
   virtual void DetachListener(RemoteListener* listener) = 0;
 
-  // Backbone: what the link brings back.
+  // Backbone: what the link brings back. A session that is refused or fails with UNAVAILABLE goes
+  // on at another replica, as in RemoveReplica.
   virtual void RemoteOpened(RemoteExpert* replica, SessionId session, absl::Status status) = 0;
   virtual void RemoteResults(RemoteExpert* replica, std::vector<RemoteResult> results) = 0;
   virtual void RemoteFailed(RemoteExpert* replica, SessionId session, absl::Status status) = 0;

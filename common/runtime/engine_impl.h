@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "common/base/bounded_queue.h"
 #include "common/base/mutex.h"
+#include "common/runtime/boundary_states.h"
 #include "common/runtime/engine.h"
 #include "common/runtime/expert_directory.h"
 #include "common/runtime/scheduler.h"
@@ -61,6 +62,7 @@ class EngineImpl final : public Engine {
   // Any thread.
   void Post(Command command);
   absl::Status CheckSpec(const SessionSpec& spec) const;
+  absl::Status CheckRoom(const SessionSpec& spec, const ExpertEntry& expert) const;
   absl::Status LoadBaseFor(const ExpertInfo& info, const model::ExpertPackage& package);
   int PositionsOf(const SessionSpec& spec) const;
   void SetPaused(SessionId session, bool paused);
@@ -69,6 +71,9 @@ class EngineImpl final : public Engine {
   void Loop();
   void AdmitWaiting();
   absl::Status Admit(LocalSequence& sequence);
+  absl::Status Reserve(LocalSequence& sequence);
+  void Requeue(LocalSequence& sequence);
+  void MoveOrFail(LocalSequence& sequence, const absl::Status& why);
   void StartSession(LocalSequence& sequence);
   LocalSequence* FindLocal(SessionId session);
   LocalSequence* FindRemoteOf(RemoteExpert* replica, SessionId session);
@@ -77,10 +82,12 @@ class EngineImpl final : public Engine {
   void OpenGuest(SessionId session, const RemoteSpec& spec, RemoteListener* listener);
   void FeedGuest(RemoteListener* listener, HiddenRows rows);
   void CloseGuest(const GuestKey& key);
+  void PublishUsage();
 
   // The engine's thread, engine_step.cc.
   bool Step();
   std::vector<std::pair<Sequence*, int>> Plan();
+  void Replay(std::vector<std::pair<Sequence*, int>>& plan);
   void RunStep(absl::Span<const std::pair<Sequence*, int>> plan);
   void DeliverLocal(LocalSequence& sequence, int rows);
   void AcceptToken(LocalSequence& sequence, GeneratedToken token);
@@ -92,6 +99,7 @@ class EngineImpl final : public Engine {
   EngineOptions options_;
   BaseWeights base_;
   std::unique_ptr<KvPool> pool_;
+  std::unique_ptr<BoundaryStore> boundary_;
   std::unique_ptr<Transformer> transformer_;
   ExpertDirectory directory_;
   base::Mutex packing_mutex_;  // one AddExpert at a time
@@ -104,6 +112,7 @@ class EngineImpl final : public Engine {
   std::atomic<int> open_sessions_{0};  // waiting or running
   std::atomic<int> waiting_sessions_{0};
   std::atomic<int> kv_pages_used_{0};
+  std::atomic<size_t> boundary_bytes_used_{0};
   std::atomic<size_t> weights_bytes_{0};
 
   // The engine's thread alone.

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/error.h"
+#include "common/base/status_macros.h"
 #include "common/runtime/engine_impl.h"
 
 // The engine's thread: its loop, and how sessions begin and end.
@@ -25,7 +26,7 @@ void EngineImpl::Loop() {
     for (Command& command : busy ? inbox_.TakeAll() : inbox_.WaitAndTakeAll(wait)) command();
     AdmitWaiting();
     busy = Step();
-    kv_pages_used_ = pool_->used();
+    PublishUsage();
   }
   for (Command& command : inbox_.TakeAll()) command();
   while (!local_.empty()) {
@@ -48,10 +49,13 @@ void EngineImpl::AdmitWaiting() {
   std::vector<std::pair<SessionId, absl::Status>> failed;
   for (SessionId id : waiting_) {
     LocalSequence& sequence = *FindLocal(id);
-    if (now >= sequence.spec.queue_deadline) {
-      failed.emplace_back(id, base::MakeError(base::Reason::kQueueTimeout,
-                                              "waited for KV blocks until the queue time ran out",
-                                              {.metadata = {}, .retry_after = kQueueRetryDelay}));
+    if (now >= sequence.queue_deadline) {
+      failed.emplace_back(
+          id, sequence.lost.ok()
+                  ? base::MakeError(base::Reason::kQueueTimeout,
+                                    "waited for KV blocks until the queue time ran out",
+                                    {.metadata = {}, .retry_after = kQueueRetryDelay})
+                  : sequence.lost);
     } else if (blocked || sequence.retry_at > now ||
                running >= static_cast<size_t>(options_.max_sessions)) {
       still.push_back(id);
@@ -75,20 +79,17 @@ void EngineImpl::AdmitWaiting() {
   for (const auto& [id, status] : failed) Fail(id, status);
 }
 
-// Reserves blocks here first, then asks the replica. RESOURCE_EXHAUSTED: later.
+// Reserves memory here first, then asks a replica. RESOURCE_EXHAUSTED: later.
 absl::Status EngineImpl::Admit(LocalSequence& sequence) {
   const ExpertEntry& expert = *sequence.expert;
-  RemoteExpert* replica = expert.local ? nullptr : directory_.PickReplica(expert);
+  RemoteExpert* replica = expert.local ? nullptr : directory_.PickReplica(expert, sequence.left);
   if (!expert.local && replica == nullptr) {
+    if (!sequence.lost.ok()) return sequence.lost;
     return base::MakeError(
         base::Reason::kExpertUnavailable,
         absl::StrCat("expert ", expert.info.key.name, " has no replica that is connected"));
   }
-  sequence.layer_begin = options_.layer_begin;
-  sequence.layer_end = expert.local ? options_.layer_end : expert.info.attach_depth;
-  auto blocks = pool_->Reserve(sequence.layer_end - sequence.layer_begin, sequence.max_positions);
-  if (!blocks.ok()) return blocks.status();
-  sequence.blocks = *std::move(blocks);
+  if (!sequence.started()) CCOE_RETURN_IF_ERROR(Reserve(sequence));
   sequence.replica = replica;
   sequence.state = LocalSequence::State::kOpening;
   if (replica == nullptr) {
@@ -108,8 +109,52 @@ absl::Status EngineImpl::Admit(LocalSequence& sequence) {
   return absl::OkStatus();
 }
 
+// KV blocks and, where rows leave, room for their boundary states. Nothing is kept on refusal.
+absl::Status EngineImpl::Reserve(LocalSequence& sequence) {
+  const ExpertEntry& expert = *sequence.expert;
+  sequence.layer_begin = options_.layer_begin;
+  sequence.layer_end = expert.local ? options_.layer_end : expert.info.attach_depth;
+  CCOE_ASSIGN_OR_RETURN(KvBlocks blocks, pool_->Reserve(sequence.layer_end - sequence.layer_begin,
+                                                        sequence.max_positions));
+  if (!expert.local) {
+    CCOE_ASSIGN_OR_RETURN(sequence.boundary, boundary_->Reserve(sequence.max_positions));
+  }
+  sequence.blocks = std::move(blocks);
+  return absl::OkStatus();
+}
+
+// Before all that wait. A session that has begun keeps its memory, for it cannot begin again. One
+// that has not gives it back: no hold and wait.
+void EngineImpl::Requeue(LocalSequence& sequence) {
+  if (!sequence.started()) {
+    sequence.blocks.Release();
+    sequence.boundary.Release();
+  }
+  sequence.replica = nullptr;
+  sequence.state = LocalSequence::State::kWaiting;
+  waiting_.insert(waiting_.begin(), sequence.id);
+  waiting_sessions_.fetch_add(1);
+}
+
+// If `why` is UNAVAILABLE, lets a session go on at another replica, from its boundary states. Each
+// replica is left once at most, so that this ends; `why` becomes the session's error when none
+// remains, or none has room for as long as a session may wait.
+void EngineImpl::MoveOrFail(LocalSequence& sequence, const absl::Status& why) {
+  if (!absl::IsUnavailable(why)) return Fail(sequence.id, why);
+  sequence.replica->CloseSession(sequence.id);
+  sequence.left.push_back(sequence.replica);
+  sequence.lost = why;
+  if (sequence.started()) {
+    sequence.queue_deadline = absl::Now() + (sequence.spec.queue_deadline - sequence.opened_at);
+  }
+  sequence.sent = 0;
+  ++sequence.epoch;
+  Requeue(sequence);
+}
+
 void EngineImpl::StartSession(LocalSequence& sequence) {
   sequence.state = LocalSequence::State::kRunning;
+  if (sequence.started()) return;  // moved
   sequence.started_at = absl::Now();
   sequence.listener->OnAdmitted();
   if (!sequence.scoring() && sequence.spec.stop.max_tokens == 0) {
@@ -127,7 +172,7 @@ LocalSequence* EngineImpl::FindRemoteOf(RemoteExpert* replica, SessionId session
   return sequence != nullptr && sequence->replica == replica ? sequence : nullptr;
 }
 
-// Forgets a session, here and at its replica; its blocks go back to the pool.
+// Forgets a session, here and at its replica, with the memory it holds.
 void EngineImpl::Release(LocalSequence& sequence) {
   if (sequence.state == LocalSequence::State::kWaiting) {
     std::erase(waiting_, sequence.id);
@@ -135,7 +180,7 @@ void EngineImpl::Release(LocalSequence& sequence) {
   }
   if (sequence.replica != nullptr) sequence.replica->CloseSession(sequence.id);
   local_.erase(sequence.id);
-  kv_pages_used_ = pool_->used();
+  PublishUsage();
   open_sessions_.fetch_sub(1);
 }
 
@@ -204,9 +249,14 @@ void EngineImpl::CloseGuest(const GuestKey& key) {
   if (it == guests_.end()) return;
   const int queued = it->second->queued_rows;
   guests_.erase(it);
-  kv_pages_used_ = pool_->used();
+  PublishUsage();
   open_sessions_.fetch_sub(1);
   if (queued > 0) key.first->OnConsumed(queued);
+}
+
+void EngineImpl::PublishUsage() {
+  kv_pages_used_ = pool_->used();
+  boundary_bytes_used_ = boundary_->used_bytes();
 }
 
 }  // namespace ccoe::runtime

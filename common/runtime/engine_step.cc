@@ -8,8 +8,13 @@
 namespace ccoe::runtime {
 
 bool EngineImpl::Step() {
-  const auto plan = Plan();
+  auto plan = Plan();
   if (plan.empty()) return false;
+  Replay(plan);
+  if (plan.empty()) {
+    SendRemote();
+    return true;
+  }
   const absl::Time start = absl::Now();
   StepReport report;
   int decoding = 0;
@@ -64,6 +69,17 @@ std::vector<std::pair<Sequence*, int>> EngineImpl::Plan() {
   return plan;
 }
 
+// Takes out of the plan what needs no computing: rows that a session's new replica has yet to have.
+// They leave with what the step computes.
+void EngineImpl::Replay(std::vector<std::pair<Sequence*, int>>& plan) {
+  std::erase_if(plan, [this](const auto& planned) {
+    auto* sequence = dynamic_cast<LocalSequence*>(planned.first);
+    if (sequence == nullptr || !sequence->replaying()) return false;
+    outgoing_rows_[sequence->replica].push_back(sequence->TakeUnsent(planned.second));
+    return true;
+  });
+}
+
 void EngineImpl::RunStep(absl::Span<const std::pair<Sequence*, int>> plan) {
   std::vector<RowSpan> spans;
   for (const auto& [sequence, rows] : plan) {
@@ -72,7 +88,7 @@ void EngineImpl::RunStep(absl::Span<const std::pair<Sequence*, int>> plan) {
   }
   StepSink sink;
   sink.on_states = [&](int i, absl::Span<const float> states) {
-    plan[i].first->result.states.assign(states.begin(), states.end());
+    static_cast<LocalSequence*>(plan[i].first)->boundary.Append(states);
   };
   sink.on_logits = [&](int i, int row, absl::Span<const float> logits) {
     plan[i].first->TakeLogits(spans[i], row, logits);
@@ -102,12 +118,10 @@ void EngineImpl::RunStep(absl::Span<const std::pair<Sequence*, int>> plan) {
 
 // After a step: may end the session and with it `sequence`.
 void EngineImpl::DeliverLocal(LocalSequence& sequence, int rows) {
-  const int position = sequence.computed;
   sequence.computed += rows;
   StepResult result = std::exchange(sequence.result, {});
   if (sequence.replica != nullptr) {
-    outgoing_rows_[sequence.replica].push_back(
-        sequence.ToRemote(position, rows, std::move(result.states)));
+    outgoing_rows_[sequence.replica].push_back(sequence.TakeUnsent(rows));
   } else if (result.sampled.has_value()) {
     AcceptToken(sequence, *std::move(result.sampled));
   } else if (!result.scores.empty()) {

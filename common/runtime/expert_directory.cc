@@ -61,11 +61,15 @@ absl::StatusOr<const ExpertEntry*> ExpertDirectory::Find(const ExpertKey& key) c
                    "; list the experts to see those served"));
 }
 
-RemoteExpert* ExpertDirectory::PickReplica(const ExpertEntry& entry) {
+RemoteExpert* ExpertDirectory::PickReplica(const ExpertEntry& entry,
+                                           absl::Span<RemoteExpert* const> except) {
   base::MutexLock lock(&mutex_);
   for (Listed& listed : listed_) {
-    if (listed.entry.get() != &entry || listed.replicas.empty()) continue;
-    return listed.replicas[listed.next++ % listed.replicas.size()];
+    if (listed.entry.get() != &entry) continue;
+    for (size_t tried = 0; tried < listed.replicas.size(); ++tried) {
+      RemoteExpert* replica = listed.replicas[listed.next++ % listed.replicas.size()];
+      if (std::find(except.begin(), except.end(), replica) == except.end()) return replica;
+    }
   }
   return nullptr;
 }

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "common/base/mutex.h"
 #include "common/runtime/engine.h"
 #include "common/runtime/weights.h"
@@ -31,8 +32,8 @@ class ExpertDirectory {
 
   // The entry for `key`; an empty version means the one listed last. NOT_FOUND.
   absl::StatusOr<const ExpertEntry*> Find(const ExpertKey& key) const;
-  // A replica of a remote expert, in turn; null when none is connected.
-  RemoteExpert* PickReplica(const ExpertEntry& entry);
+  // A replica of a remote expert that is none of `except`, in turn; null when none is connected.
+  RemoteExpert* PickReplica(const ExpertEntry& entry, absl::Span<RemoteExpert* const> except);
   bool Healthy(const ExpertEntry& entry) const;
   std::vector<ExpertInfo> List() const;
 

@@ -33,7 +33,7 @@ enum class RowOutput : uint8_t {
 // Consecutive rows of one session, at its attach depth.
 struct HiddenRows {
   SessionId session = 0;  // the sender's id
-  uint32_t epoch = 0;     // grows when a session is replayed; stale replies are dropped
+  uint32_t epoch = 0;     // grows when a session is moved and replayed; stale replies are dropped
   int position = 0;       // absolute position of the first row
   RowOutput output = RowOutput::kNone;
   std::vector<int32_t> tokens;   // the token at each row's position: history for penalties

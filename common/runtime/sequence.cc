@@ -31,7 +31,8 @@ LocalSequence::LocalSequence(SessionId session_id, SessionSpec session_spec,
       spec(std::move(session_spec)),
       listener(session_listener),
       text(tokenizer, spec.stop.stop_sequences),
-      opened_at(now) {
+      opened_at(now),
+      queue_deadline(spec.queue_deadline) {
   tokens = spec.prompt;
   prompt_tokens = static_cast<int>(tokens.size());
   sampling = spec.sampling;
@@ -39,6 +40,7 @@ LocalSequence::LocalSequence(SessionId session_id, SessionSpec session_spec,
 
 int LocalSequence::ReadyRows() const {
   if (state != State::kRunning || paused) return 0;
+  if (replaying()) return computed - sent;
   // The last token of a scored text predicts nothing that was asked for.
   const int end = static_cast<int>(tokens.size()) - (scoring() ? 1 : 0);
   return end - computed;
@@ -66,20 +68,22 @@ void LocalSequence::TakeLogits(const RowSpan& span, int row, absl::Span<const fl
   }
 }
 
-HiddenRows LocalSequence::ToRemote(int position, int rows, std::vector<float> states) const {
+HiddenRows LocalSequence::TakeUnsent(int rows) {
+  const int position = std::exchange(sent, sent + rows);
+  const absl::Span<const float> states = boundary.Rows(position, rows);
   HiddenRows hidden;
   hidden.session = id;
   hidden.epoch = epoch;
   hidden.position = position;
-  hidden.states = std::move(states);
+  hidden.states.assign(states.begin(), states.end());
   hidden.tokens.assign(tokens.begin() + position, tokens.begin() + position + rows);
-  const int end = position + rows;
-  if (scoring() && end >= *spec.score_from) {
+  const int first_score = spec.score_from.value_or(0) + static_cast<int>(scores.size());
+  if (scoring() && sent >= first_score) {
     hidden.output = RowOutput::kScore;
-    for (int next = position + 1; next <= end; ++next) {
-      hidden.targets.push_back(next >= *spec.score_from ? tokens[next] : -1);
+    for (int next = position + 1; next <= sent; ++next) {
+      hidden.targets.push_back(next >= first_score ? tokens[next] : -1);
     }
-  } else if (!scoring() && end == static_cast<int>(tokens.size())) {
+  } else if (!scoring() && sent == static_cast<int>(tokens.size())) {
     hidden.output = RowOutput::kSample;
   }
   return hidden;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/runtime/boundary_states.h"
 #include "common/runtime/expert_directory.h"
 #include "common/runtime/kv_pool.h"
 #include "common/runtime/output_text.h"
@@ -20,7 +21,6 @@ namespace ccoe::runtime {
 struct StepResult {
   std::optional<GeneratedToken> sampled;
   std::vector<TokenLogprob> scores;
-  std::vector<float> states;  // rows that leave here
 };
 
 // One session's part in an engine: its path through the layers, its KV blocks and its tokens. Owned
@@ -58,8 +58,8 @@ class Sequence {
 class LocalSequence final : public Sequence {
  public:
   enum class State {
-    kWaiting,  // for blocks
-    kOpening,  // blocks are reserved here, the replica was asked
+    kWaiting,  // for blocks or, when it has left a replica, for another
+    kOpening,  // memory is reserved here, the replica was asked
     kRunning,
   };
 
@@ -67,12 +67,16 @@ class LocalSequence final : public Sequence {
                 const model::Tokenizer& tokenizer, absl::Time now);
 
   int ReadyRows() const override;
-  bool IsDecode() const override { return computed >= prompt_tokens; }
+  bool IsDecode() const override { return computed >= prompt_tokens && !replaying(); }
   RowSpan NextSpan(int rows) const override;
   void TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) override;
 
-  // What the replica needs of rows [position, position + rows), which have just run here.
-  HiddenRows ToRemote(int position, int rows, std::vector<float> states) const;
+  // Whether rows that ran here have to be sent again, to a new replica, before others run.
+  bool replaying() const { return replica != nullptr && sent < computed; }
+  // The next `rows` rows for the replica, of those that have run here. An output is wanted of those
+  // that have not been answered.
+  HiddenRows TakeUnsent(int rows);
+  bool started() const { return started_at != absl::InfinitePast(); }
   bool scoring() const { return spec.score_from.has_value(); }
   int expected_scores() const { return prompt_tokens - spec.score_from.value_or(prompt_tokens); }
   // How many of rows [computed, computed + rows) have a score or a token as their output.
@@ -84,11 +88,16 @@ class LocalSequence final : public Sequence {
   State state = State::kWaiting;
   bool paused = false;
   RemoteExpert* replica = nullptr;
+  std::vector<RemoteExpert*> left;  // replicas that the session was at, never to return
+  absl::Status lost;                // why it left the last of them
   uint32_t epoch = 0;
+  int sent = 0;             // rows that the replica has had in this epoch
+  BoundaryStates boundary;  // rows [0, computed) where rows leave
   OutputText text;
   std::vector<TokenLogprob> scores;
   int completion_tokens = 0;
   absl::Time opened_at;
+  absl::Time queue_deadline;
   absl::Time started_at = absl::InfinitePast();
   absl::Time first_token_at = absl::InfinitePast();
   absl::Time retry_at = absl::InfinitePast();  // after a replica's refusal

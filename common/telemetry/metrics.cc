@@ -96,6 +96,7 @@ struct Metrics::State : prometheus::Collectable {
   prometheus::Family<Counter>* requests;
   Gauge* kv_free;
   Gauge* kv_used;
+  Gauge* boundary_bytes;
   Gauge* queue;
   Gauge* active;
   Gauge* running;
@@ -139,6 +140,11 @@ Metrics::State::State(const MetricsOptions& options) {
                      .Register(registry);
   kv_free = &blocks.Add({{"state", "free"}});
   kv_used = &blocks.Add({{"state", "used"}});
+  boundary_bytes = &prometheus::BuildGauge()
+                        .Name("ccoe_boundary_state_bytes")
+                        .Help("Memory reserved for the boundary states of live sessions.")
+                        .Register(registry)
+                        .Add({});
   queue = &prometheus::BuildGauge()
                .Name("ccoe_queue_requests")
                .Help("Requests that wait to start.")
@@ -186,6 +192,7 @@ std::vector<prometheus::MetricFamily> Metrics::State::Collect() const {
       const GaugeValues values = source();
       kv_free->Set(values.kv_blocks_free);
       kv_used->Set(values.kv_blocks_used);
+      boundary_bytes->Set(static_cast<double>(values.boundary_state_bytes));
       queue->Set(values.queue_requests);
       active->Set(values.active_requests);
       running->Set(values.sessions_running);

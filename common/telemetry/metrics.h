@@ -33,6 +33,7 @@ struct MetricsOptions {
 struct GaugeValues {
   int kv_blocks_free = 0;
   int kv_blocks_used = 0;
+  size_t boundary_state_bytes = 0;
   int queue_requests = 0;
   int active_requests = 0;
   int sessions_running = 0;

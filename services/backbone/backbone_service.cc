@@ -47,6 +47,7 @@ void FillLoad(const runtime::EngineStats& stats, internal::v1::EngineLoad* load)
   load->set_kv_pages_used(stats.kv_pages_used);
   load->set_kv_page_bytes(static_cast<int64_t>(stats.kv_page_bytes));
   load->set_weights_bytes(static_cast<int64_t>(stats.weights_bytes));
+  load->set_boundary_bytes_used(static_cast<int64_t>(stats.boundary_bytes_used));
 }
 
 // One Watch call: writes the state, waits for a change or an interval, and so on. Deletes itself

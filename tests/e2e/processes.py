@@ -103,10 +103,10 @@ class Process:
                 for match in re.finditer(r"^(\w+(?:\{[^}]*\})?) (\S+)", text, re.MULTILINE)}
 
     def load(self):
-        """The gauges that must return to their base line: sessions and used KV blocks."""
+        """The gauges that must return to their base line: sessions and the memory they hold."""
         values = self.scrape()
         wanted = re.compile(r'^(ccoe_sessions\{|ccoe_kv_cache_blocks\{.*state="used"'
-                            r"|ccoe_active_requests|ccoe_queue_requests)")
+                            r"|ccoe_boundary_state_bytes|ccoe_active_requests|ccoe_queue_requests)")
         return {name: value for name, value in values.items() if wanted.match(name)}
 
 

@@ -53,6 +53,7 @@ std::unique_ptr<runtime::Engine> MakeEngine(std::shared_ptr<const model::Model> 
   options.max_sessions = setup.max_sessions;
   options.max_waiting = setup.max_waiting;
   options.kv_budget_bytes = setup.kv_budget_bytes;
+  options.boundary_budget_bytes = setup.boundary_budget_bytes;
   auto engine = runtime::Engine::Create(std::move(options));
   if (!engine.ok()) ABSL_RAW_LOG(FATAL, "%s", engine.status().ToString().c_str());
   return *std::move(engine);
@@ -102,6 +103,7 @@ void Collector::HoldAfter(size_t count) {
   base::MutexLock lock(&mutex_);
   held_ = true;
   hold_after_ = count;
+  changed_.SignalAll();
 }
 
 void Collector::Release() {

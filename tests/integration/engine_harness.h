@@ -30,6 +30,7 @@ struct EngineSetup {
   int max_sessions = 256;
   int max_waiting = 256;
   size_t kv_budget_bytes = size_t{16} << 20;
+  size_t boundary_budget_bytes = 0;
 };
 std::unique_ptr<runtime::Engine> MakeEngine(std::shared_ptr<const model::Model> model,
                                             const EngineSetup& setup);
@@ -46,8 +47,8 @@ class Collector final : public runtime::SessionListener {
   bool Wait();
   // Waits until `count` tokens have come or the session has ended.
   void WaitForTokens(size_t count);
-  // Called before Open: the engine stands still once `count` tokens have come, until Release. What
-  // a test does in between, the engine sees before it goes on.
+  // Called before Open, or while it holds: the engine stands still once `count` tokens have come,
+  // until Release. What a test does in between, the engine sees before it goes on.
   void HoldAfter(size_t count);
   void Release();
 

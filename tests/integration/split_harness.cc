@@ -1,5 +1,6 @@
 #include "tests/integration/split_harness.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/check.h"
@@ -57,6 +58,17 @@ ExpertSide::~ExpertSide() {
   engine.reset();
 }
 
+std::unique_ptr<runtime::Engine> UnsplitEngine(const std::shared_ptr<const model::Model>& model,
+                                               const std::vector<std::string>& packages) {
+  EngineSetup setup;
+  setup.cpu.threads = 1;
+  auto engine = MakeEngine(model, setup);
+  for (const std::string& name : packages) {
+    CCOE_CHECK(engine->AddExpert(TinyPackage(name)).ok());
+  }
+  return engine;
+}
+
 std::unique_ptr<BackboneSide> BackboneSide::Start(const std::shared_ptr<const model::Model>& model,
                                                   int end, const rpc::LinkIdentity& identity,
                                                   const std::string& address) {
@@ -65,23 +77,29 @@ std::unique_ptr<BackboneSide> BackboneSide::Start(const std::shared_ptr<const mo
   setup.cpu.threads = 1;
   setup.layer_end = end;
   side->engine = MakeEngine(model, setup);
-  rpc::LinkClientOptions link;
-  link.address = address;
-  link.identity = identity;
-  link.engine = side->engine.get();
-  link.min_backoff = absl::Milliseconds(10);
-  link.max_backoff = absl::Milliseconds(100);
-  side->link = std::make_unique<rpc::LinkClient>(std::move(link));
+  side->AddLink(identity, address);
   return side;
 }
 
+void BackboneSide::AddLink(const rpc::LinkIdentity& identity, const std::string& address) {
+  rpc::LinkClientOptions link;
+  link.address = address;
+  link.identity = identity;
+  link.engine = engine.get();
+  link.min_backoff = absl::Milliseconds(10);
+  link.max_backoff = absl::Milliseconds(100);
+  links.push_back(std::make_unique<rpc::LinkClient>(std::move(link)));
+}
+
 BackboneSide::~BackboneSide() {
-  link->Stop();
+  for (const auto& link : links) link->Stop();
   engine.reset();
 }
 
 bool BackboneSide::Connected() const {
-  return Eventually([this] { return link->GetState().status.ok(); });
+  return std::all_of(links.begin(), links.end(), [](const auto& link) {
+    return Eventually([&] { return link->GetState().status.ok(); });
+  });
 }
 
 }  // namespace ccoe::testing

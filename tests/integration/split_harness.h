@@ -45,18 +45,27 @@ struct ExpertSide {
   bool AtRest() const { return links->sessions() == 0 && engine->Stats().kv_pages_used == 0; }
 };
 
-// A backbone process within this one: an engine over [0, end) and one link.
+// The unsplit model with the same experts.
+std::unique_ptr<runtime::Engine> UnsplitEngine(const std::shared_ptr<const model::Model>& model,
+                                               const std::vector<std::string>& packages);
+
+// A backbone process within this one: an engine over [0, end) and a link to each expert process.
 struct BackboneSide {
-  std::unique_ptr<rpc::LinkClient> link;  // goes last: the engine may hold on to it
+  std::vector<std::unique_ptr<rpc::LinkClient>> links;  // go last: the engine may hold on to them
   std::unique_ptr<runtime::Engine> engine;
 
   static std::unique_ptr<BackboneSide> Start(const std::shared_ptr<const model::Model>& model,
                                              int end, const rpc::LinkIdentity& identity,
                                              const std::string& address);
   ~BackboneSide();
-  // Waits for the handshake.
+  // Adds a link to another expert process.
+  void AddLink(const rpc::LinkIdentity& identity, const std::string& address);
+  // Waits for the handshakes.
   bool Connected() const;
-  bool AtRest() const { return engine->Stats().kv_pages_used == 0; }
+  bool AtRest() const {
+    const runtime::EngineStats stats = engine->Stats();
+    return stats.kv_pages_used == 0 && stats.boundary_bytes_used == 0;
+  }
 };
 
 }  // namespace ccoe::testing

@@ -10,6 +10,7 @@
 #include "ccoe/internal/v1/link.grpc.pb.h"
 #include "common/base/error.h"
 #include "common/rpc/link_frames.h"
+#include "tests/integration/answers.h"
 #include "tests/integration/split_harness.h"
 
 namespace ccoe::testing {
@@ -24,63 +25,7 @@ constexpr int kSplit = 2;  // of 4 layers
 constexpr int64_t kPlenty = int64_t{16} << 20;
 constexpr int kRowBytes = 64 * 4;
 const std::vector<std::string> kPackages = {"llama_lora", "llama_full"};
-
-SessionSpec Spec(const std::string& expert, int prompt_tokens, int max_tokens) {
-  SessionSpec spec;
-  spec.request_id = "test";
-  spec.expert = {expert, ""};
-  for (int i = 0; i < prompt_tokens; ++i) spec.prompt.push_back(20 + i * 7 % 200);
-  spec.sampling.top_logprobs = 2;
-  spec.stop.max_tokens = max_tokens;
-  spec.stop.ignore_end_of_generation = true;
-  return spec;
-}
-
-std::vector<SessionSpec> MixedSpecs() {
-  std::vector<SessionSpec> specs;
-  for (const char* expert : {"general", "tiny-lora", "tiny-full"}) {
-    for (int prompt : {1, 2, 33, 300}) {
-      SessionSpec& spec = specs.emplace_back(Spec(expert, prompt, 12));
-      spec.sampling.temperature = prompt % 2 == 0 ? 0.9f : 0.0f;
-      spec.sampling.repetition_penalty = 1.1f;
-      spec.sampling.presence_penalty = 0.5f;
-      spec.sampling.seed = 5;
-    }
-    SessionSpec& scored = specs.emplace_back(Spec(expert, 150, 0));
-    scored.score_from = 100;
-  }
-  return specs;
-}
-
-// What a session gave, to the last bit.
-struct Answer {
-  std::vector<std::pair<int32_t, float>> tokens;
-  std::vector<std::pair<int32_t, float>> scores;
-  std::string text;
-  friend bool operator==(const Answer&, const Answer&) = default;
-};
-
-std::vector<Answer> RunAll(runtime::Engine& engine, const std::vector<SessionSpec>& specs) {
-  std::vector<std::unique_ptr<Collector>> collectors;
-  for (const SessionSpec& spec : specs) {
-    collectors.push_back(std::make_unique<Collector>());
-    const auto id = engine.Open(spec, collectors.back().get());
-    EXPECT_TRUE(id.ok()) << id.status();
-  }
-  std::vector<Answer> answers;
-  for (const auto& collector : collectors) {
-    EXPECT_TRUE(collector->Wait());
-    EXPECT_TRUE(collector->finished.has_value()) << collector->status;
-    Answer& answer = answers.emplace_back();
-    answer.text = collector->text;
-    for (const auto& token : collector->tokens) answer.tokens.emplace_back(token.id, token.logprob);
-    if (!collector->finished.has_value()) continue;
-    for (const auto& score : collector->finished->scores) {
-      answer.scores.emplace_back(score.id, score.logprob);
-    }
-  }
-  return answers;
-}
+const std::vector<std::string> kExperts = {"general", "tiny-lora", "tiny-full"};
 
 class SplitLinkTest : public ::testing::Test {
  protected:
@@ -93,13 +38,7 @@ class SplitLinkTest : public ::testing::Test {
     return IdentityOf(*model_, compute::CpuOptions().arithmetic, 0, kSplit);
   }
   std::vector<Answer> Unsplit(const std::vector<SessionSpec>& specs) const {
-    EngineSetup setup;
-    setup.cpu.threads = 1;
-    const auto engine = MakeEngine(model_, setup);
-    for (const std::string& name : kPackages) {
-      EXPECT_TRUE(engine->AddExpert(TinyPackage(name)).ok());
-    }
-    return RunAll(*engine, specs);
+    return RunAll(*UnsplitEngine(model_, kPackages), specs);
   }
   void ExpectAtRest() const {
     EXPECT_TRUE(Eventually([this] { return backbone_->AtRest(); }));
@@ -113,7 +52,7 @@ class SplitLinkTest : public ::testing::Test {
 
 TEST_F(SplitLinkTest, GivesTheUnsplitModelsTokensToTheLastBit) {
   Start(kPlenty);
-  const std::vector<SessionSpec> specs = MixedSpecs();
+  const std::vector<SessionSpec> specs = MixedSpecs(kExperts);
   EXPECT_EQ(RunAll(*backbone_->engine, specs), Unsplit(specs));
   ExpectAtRest();
 }
@@ -121,7 +60,7 @@ TEST_F(SplitLinkTest, GivesTheUnsplitModelsTokensToTheLastBit) {
 // The backbone may end below an expert's attach depth when the expert's process has the layers
 // between, and above it.
 TEST_F(SplitLinkTest, TheSplitNeedNotBeTheAttachDepth) {
-  const std::vector<SessionSpec> specs = MixedSpecs();
+  const std::vector<SessionSpec> specs = MixedSpecs(kExperts);
   const std::vector<Answer> expected = Unsplit(specs);
   constexpr std::pair<int, int> kRanges[] = {{1, 1}, {1, 2}, {1, 3}};
   for (const auto& [expert_begin, backbone_end] : kRanges) {
@@ -137,7 +76,7 @@ TEST_F(SplitLinkTest, TheSplitNeedNotBeTheAttachDepth) {
 
 // With room for few rows the backbone waits for credit again and again, and nothing is lost.
 TEST_F(SplitLinkTest, LittleCreditOnlyDelays) {
-  const std::vector<SessionSpec> specs = MixedSpecs();
+  const std::vector<SessionSpec> specs = MixedSpecs(kExperts);
   const std::vector<Answer> expected = Unsplit(specs);
   for (int rows : {1, 5}) {
     Start(rows * kRowBytes);
@@ -195,11 +134,11 @@ TEST_F(SplitLinkTest, PeersThatDoNotBelongTogetherAreRefused) {
     rpc::LinkIdentity identity = Identity();
     change(identity);
     const auto backbone = BackboneSide::Start(model_, kSplit, identity, expert_->server->address());
-    EXPECT_TRUE(Eventually([&] { return backbone->link->GetState().tried; }));
+    EXPECT_TRUE(Eventually([&] { return backbone->links[0]->GetState().tried; }));
     Collector collector;
     EXPECT_EQ(backbone->engine->Open(Spec("tiny-lora", 3, 3), &collector).status().code(),
               absl::StatusCode::kNotFound);
-    return backbone->link->GetState().status;
+    return backbone->links[0]->GetState().status;
   };
   for (const absl::Status& status :
        {refusal([](rpc::LinkIdentity& i) { i.base_digest = "sha256:0"; }),
@@ -219,7 +158,7 @@ TEST_F(SplitLinkTest, ADrainingExpertFinishesWhatRuns) {
   EXPECT_TRUE(expert_->links->Drain(absl::Seconds(30)));
   ASSERT_TRUE(collector.Wait());
   EXPECT_TRUE(collector.finished.has_value()) << collector.status;
-  EXPECT_TRUE(backbone_->link->GetState().draining);
+  EXPECT_TRUE(backbone_->links[0]->GetState().draining);
   Collector refused;
   if (backbone_->engine->Open(Spec("general", 20, 60), &refused).ok()) {
     ASSERT_TRUE(refused.Wait());

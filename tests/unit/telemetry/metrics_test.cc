@@ -52,7 +52,7 @@ TEST(MetricsTest, ChildrenExistAtZero) {
        {"ccoe_time_to_first_token_seconds_count 0", "ccoe_inter_token_latency_seconds_count 0",
         "ccoe_step_duration_seconds_count{service=\"router\",phase=\"decode\"} 0",
         "ccoe_route_duration_seconds_count{stage=\"rules\"} 0",
-        "ccoe_hidden_state_bytes_total{direction=\"sent\"} 0",
+        "ccoe_hidden_state_bytes_total{direction=\"sent\"} 0", "ccoe_boundary_state_bytes 0",
         "ccoe_kv_cache_blocks{state=\"free\"} 0", "ccoe_batch_size_count 0",
         "ccoe_queue_requests 0", "ccoe_active_requests 0",
         "ccoe_cancellations_total{cause=\"slow_reader\"} 0", "ccoe_generated_tokens_total 0",
