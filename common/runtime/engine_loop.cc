@@ -50,12 +50,12 @@ void EngineImpl::AdmitWaiting() {
   for (SessionId id : waiting_) {
     LocalSequence& sequence = *FindLocal(id);
     if (now >= sequence.queue_deadline) {
-      failed.emplace_back(
-          id, sequence.lost.ok()
-                  ? base::MakeError(base::Reason::kQueueTimeout,
-                                    "waited for KV blocks until the queue time ran out",
-                                    {.metadata = {}, .retry_after = kQueueRetryDelay})
-                  : sequence.lost);
+      failed.emplace_back(id,
+                          sequence.lost.ok()
+                              ? base::MakeError(base::Reason::kQueueTimeout,
+                                                "waited for KV blocks until the queue time ran out",
+                                                {.metadata = {}, .retry_after = kQueueRetryDelay})
+                              : sequence.lost);
     } else if (blocked || sequence.retry_at > now ||
                running >= static_cast<size_t>(options_.max_sessions)) {
       still.push_back(id);

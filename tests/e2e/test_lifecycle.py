@@ -8,6 +8,7 @@ import grpc
 import processes
 import prompts
 import pytest
+from conftest import DEEP
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
@@ -106,6 +107,26 @@ def test_a_killed_expert_is_an_error_never_silence(deployment):
         assert client.answer(api.request(prompts.SQL, max_tokens=4)).token_ids
     for index in (1, 3):
         load.results[index].result(timeout=120)
+
+
+def test_a_killed_replica_loses_no_token(tmp_path, model, experts):
+    birds = {"packages": [str(experts / "birds")]}
+    deployment = processes.Deployment(tmp_path, model, [birds, birds], DEEP)
+    try:
+        processes.wait_until(lambda: deployment.backbone.log.read_text().count("link_up") == 2,
+                             what="that both replicas are connected")
+        at_rest = deployment.backbone.load()
+        undisturbed = Load(deployment.router.listen, count=4, domains=("birds",)).answers()
+        load = Load(deployment.router.listen, count=4, domains=("birds",))
+        load.wait_until_all_run()
+        assert deployment.experts[0].load()["ccoe_sessions{state=\"running\"}"] > 0
+        deployment.experts[0].kill()
+        for before, after in zip(undisturbed, load.answers()):
+            assert after.token_ids == before.token_ids
+            assert after.text == before.text
+        processes.wait_until(lambda: deployment.backbone.load() == at_rest, what="the base line")
+    finally:
+        deployment.kill()
 
 
 def test_an_expert_that_returns_is_used_again(deployment, experts):
