@@ -10,7 +10,7 @@
 namespace ccoe::cli {
 namespace {
 
-constexpr std::chrono::milliseconds kPatience{2000};
+constexpr std::chrono::milliseconds kPatience{200};
 constexpr std::chrono::milliseconds kRedraw{100};
 constexpr absl::string_view kSpinner = "|/-\\";
 

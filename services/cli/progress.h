@@ -9,7 +9,7 @@
 
 namespace ccoe::cli {
 
-// Says on standard error that something takes its time: a line that appears after two seconds,
+// Says on standard error that something takes its time: a line that appears after 200 ms,
 // moves, and is gone when this is destroyed. Silent when standard error is no terminal.
 // Thread-safe.
 class Progress {
