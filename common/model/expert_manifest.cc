@@ -16,6 +16,7 @@ namespace ccoe::model {
 namespace {
 
 constexpr std::string_view kFormat = "ccoe.expert.v1";
+constexpr std::string_view kGeneral = "general";  // as runtime::kGeneralExpert
 constexpr size_t kMaxBytes = 8 << 20;
 constexpr size_t kMaxNameBytes = 63;
 constexpr size_t kMaxTextBytes = 4096;
@@ -39,6 +40,15 @@ absl::StatusOr<std::string> ReadName(JsonReader* reader, std::string_view key) {
   if (IsName(name)) return name;
   return Damaged(reader->where(), "\"", key,
                  "\" has to match [a-z0-9][a-z0-9_.-]{0,62}: lower case, at most 63 characters");
+}
+
+// A name or domain of the package's own.
+absl::StatusOr<std::string> ReadOwnName(JsonReader* reader, std::string_view key) {
+  CCOE_ASSIGN_OR_RETURN(std::string name, ReadName(reader, key));
+  if (name != kGeneral) return name;
+  return Damaged(
+      reader->where(), "\"", key, "\" may not be \"", kGeneral,
+      "\": so are called the base model's own layers, which answer what no expert claims");
 }
 
 absl::StatusOr<std::string> ReadText(JsonReader* reader, std::string_view key) {
@@ -216,9 +226,9 @@ absl::StatusOr<ExpertManifest> ParseExpertManifest(std::string_view text, std::s
     return Unsupported(where, "the format \"", format.substr(0, 64),
                        "\" is not supported; supported: ", kFormat);
   }
-  CCOE_ASSIGN_OR_RETURN(manifest.name, ReadName(&reader, "name"));
+  CCOE_ASSIGN_OR_RETURN(manifest.name, ReadOwnName(&reader, "name"));
   CCOE_ASSIGN_OR_RETURN(manifest.version, ReadName(&reader, "version"));
-  CCOE_ASSIGN_OR_RETURN(manifest.domain, ReadName(&reader, "domain"));
+  CCOE_ASSIGN_OR_RETURN(manifest.domain, ReadOwnName(&reader, "domain"));
   CCOE_ASSIGN_OR_RETURN(manifest.description, ReadText(&reader, "description"));
   CCOE_RETURN_IF_ERROR(ReadKind(&reader, &manifest));
   CCOE_RETURN_IF_ERROR(ReadBase(&reader, &manifest.base));

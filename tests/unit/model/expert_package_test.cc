@@ -197,6 +197,15 @@ TEST(ExpertManifest, BoundsNames) {
 }
 
 TEST(ExpertManifest, KeepsPathsInsideTheFolder) {
+TEST(ExpertManifest, LeavesGeneralToTheBaseModel) {
+  for (const char* pointer : {"/name", "/domain"}) {
+    const absl::Status status = ManifestStatus(pointer, "general");
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << pointer;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("the base model's own layers"));
+  }
+  EXPECT_TRUE(ManifestStatus("/version", "general").ok());
+}
+
   for (const char* path : {"../w.safetensors", "/etc/passwd", "a/b.safetensors", ".", "..", ""}) {
     EXPECT_EQ(ManifestStatus("/weights", path).code(), absl::StatusCode::kInvalidArgument) << path;
   }
