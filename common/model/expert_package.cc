@@ -18,11 +18,18 @@
 namespace ccoe::model {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr std::string_view kManifestFile = "/expert.json";
 constexpr std::string_view kAdapterConfigFile = "/adapter_config.json";
 constexpr std::string_view kNorm = "model.norm.weight";
 constexpr std::string_view kHead = "lm_head.weight";
 constexpr size_t kMaxPackages = 1024;
+
+bool HasManifest(const std::string& folder) {
+  std::error_code ignored;
+  return fs::exists(Cat(folder, kManifestFile), ignored);
+}
 
 absl::Status Unfit(const ExpertManifest& manifest, const std::string& reason) {
   return absl::FailedPreconditionError(Cat("the expert ", manifest.name, " ", manifest.version,
@@ -162,14 +169,25 @@ std::optional<base::TensorView> ExpertPackage::Tensor(std::string_view hf_name) 
   return found->second;
 }
 
+absl::Status CheckExpertFolder(const std::string& folder) {
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored)) {
+    return absl::NotFoundError(Cat("there is no folder ", folder));
+  }
+  if (!HasManifest(folder)) return absl::OkStatus();
+  fs::path package = fs::absolute(folder, ignored).lexically_normal();
+  if (!package.has_filename()) package = package.parent_path();  // it ended with a slash
+  return Damaged(folder, "an expert package itself; name the folder that holds it: ",
+                 package.parent_path().string());
+}
+
 absl::StatusOr<std::vector<std::shared_ptr<const ExpertPackage>>> LoadExpertFolder(
     const std::string& folder) {
-  namespace fs = std::filesystem;
+  CCOE_RETURN_IF_ERROR(CheckExpertFolder(folder));
   std::error_code error;
   std::vector<std::string> paths;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    std::error_code ignored;
-    if (fs::exists(it->path() / "expert.json", ignored)) paths.push_back(it->path().string());
+    if (HasManifest(it->path().string())) paths.push_back(it->path().string());
   }
   if (error) return absl::ErrnoToStatus(error.value(), folder);
   if (paths.size() > kMaxPackages) return Damaged(folder, "more than ", kMaxPackages, " packages");

@@ -56,8 +56,13 @@ class ExpertPackage {
   std::unique_ptr<const State> state_;
 };
 
+// OK for a folder that may hold packages, even none. NOT_FOUND: no such folder. INVALID_ARGUMENT:
+// it is a package itself; the message names the folder to give instead.
+absl::Status CheckExpertFolder(const std::string& folder);
+
 // Every package in the folders directly under `folder` that hold an expert.json, by name and
-// version. Fails on the first package that fails, and when two have the same name and version.
+// version. Errors as of CheckExpertFolder; fails on the first package that fails, and when two have
+// the same name and version.
 absl::StatusOr<std::vector<std::shared_ptr<const ExpertPackage>>> LoadExpertFolder(
     const std::string& folder);
 

@@ -103,6 +103,18 @@ absl::StatusOr<std::shared_ptr<const model::Model>> LoadModel(const EngineConfig
   return model::Model::Load(config.model(), options);
 }
 
+absl::StatusOr<std::vector<std::shared_ptr<const model::ExpertPackage>>> LoadExperts(
+    const std::string& folder) {
+  std::vector<std::shared_ptr<const model::ExpertPackage>> packages;
+  if (folder.empty()) return packages;
+  CCOE_ASSIGN_OR_RETURN(packages, model::LoadExpertFolder(folder));
+  if (packages.empty()) {
+    telemetry::LogWarning(
+        "no_experts", {{"folder", folder}, {"message", "no folder in it holds an expert.json"}});
+  }
+  return packages;
+}
+
 absl::StatusOr<EngineNode> StartEngineNode(const EngineConfig& config, EngineNodeOptions options) {
   EngineNode node;
   node.model = std::move(options.model);

@@ -78,6 +78,11 @@ struct EngineNodeOptions {
 absl::StatusOr<std::shared_ptr<const model::Model>> LoadModel(
     const internal::v1::EngineConfig& config);
 
+// The packages under `folder`; none for an empty name. A folder without any is worth a warning in
+// the log. Errors as of model::LoadExpertFolder.
+absl::StatusOr<std::vector<std::shared_ptr<const model::ExpertPackage>>> LoadExperts(
+    const std::string& folder);
+
 // Packs the weights: takes seconds. Errors as of compute::NewCpuDevice, runtime::Engine and
 // model::ExpertPackage::CheckAgainst.
 absl::StatusOr<EngineNode> StartEngineNode(const internal::v1::EngineConfig& config,

@@ -6,7 +6,7 @@
 #include "absl/time/clock.h"
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
-#include "common/model/expert_package.h"
+#include "common/rpc/config.h"
 #include "common/rpc/engine_node.h"
 #include "common/rpc/link_client.h"
 #include "common/rpc/proto_time.h"
@@ -99,9 +99,7 @@ absl::StatusOr<std::unique_ptr<BackboneNode>> BackboneNode::Start(const Backbone
   options.service = "backbone";
   options.version = CCOE_VERSION;
   CCOE_ASSIGN_OR_RETURN(options.model, rpc::LoadModel(config.engine()));
-  if (!config.experts().empty()) {
-    CCOE_ASSIGN_OR_RETURN(options.packages, model::LoadExpertFolder(config.experts()));
-  }
+  CCOE_ASSIGN_OR_RETURN(options.packages, rpc::LoadExperts(config.experts()));
   options.layers.end = config.layers();
   CCOE_ASSIGN_OR_RETURN(state->node, rpc::StartEngineNode(config.engine(), std::move(options)));
   rpc::EngineNode& node = state->node;

@@ -5,6 +5,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "common/rpc/config.h"
+#include "common/telemetry/log.h"
 #include "services/cli/call_status.h"
 #include "services/cli/node.h"
 #include "services/cli/progress.h"
@@ -21,8 +22,7 @@ internal::v1::ServeConfig ConfigFrom(const ConnectionOptions& options) {
   engine.set_arithmetic(options.arithmetic);
   engine.set_threads(options.threads);
   engine.set_kv_cache_mib(options.kv_cache_mib);
-  // Standard error belongs to the command.
-  config.mutable_server()->set_log_level("error");
+  config.mutable_server()->set_log_level("warning");
   return config;
 }
 
@@ -89,6 +89,8 @@ std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const Connectio
   }
   connection->client_ = std::make_unique<Client>(connection->node_->InProcessChannel());
   return connection;
+  // From here on standard error belongs to the command.
+  telemetry::ConfigureLog(telemetry::LogLevel::kError, telemetry::LogFormat::kText);
 }
 
 ExitCode Connection::Report(Terminal& terminal, const absl::Status& status) const {

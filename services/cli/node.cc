@@ -65,9 +65,7 @@ absl::StatusOr<std::unique_ptr<router::LocalBackbone>> LoadBackbone(
   load.progress = options.progress;
   router::LocalBackboneOptions backbone;
   CCOE_ASSIGN_OR_RETURN(backbone.model, model::Model::Load(config.model(), load));
-  if (!options.config.experts().empty()) {
-    CCOE_ASSIGN_OR_RETURN(backbone.experts, model::LoadExpertFolder(options.config.experts()));
-  }
+  CCOE_ASSIGN_OR_RETURN(backbone.experts, rpc::LoadExperts(options.config.experts()));
   CCOE_ASSIGN_OR_RETURN(backbone.cpu.arithmetic, ArithmeticOf(config));
   backbone.cpu.threads = config.threads();
   backbone.kv_budget_bytes = static_cast<size_t>(config.kv_cache_mib()) << 20;

@@ -28,7 +28,7 @@ class Node {
   };
 
   // Loads the model and the experts, and serves. Errors as of model::Model::Load,
-  // model::LoadExpertFolder, router::LocalBackbone::Create and rpc::Server::Start.
+  // rpc::LoadExperts, router::LocalBackbone::Create and rpc::Server::Start.
   static absl::StatusOr<std::unique_ptr<Node>> Start(const Options& options);
   // Cancels what still runs.
   ~Node();

@@ -16,6 +16,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 using test::TempFolder;
 using test::TinyFolder;
+using testing::EndsWith;
 using testing::HasSubstr;
 
 std::shared_ptr<const Model> Base() {
@@ -196,7 +197,6 @@ TEST(ExpertManifest, BoundsNames) {
   }
 }
 
-TEST(ExpertManifest, KeepsPathsInsideTheFolder) {
 TEST(ExpertManifest, LeavesGeneralToTheBaseModel) {
   for (const char* pointer : {"/name", "/domain"}) {
     const absl::Status status = ManifestStatus(pointer, "general");
@@ -206,6 +206,7 @@ TEST(ExpertManifest, LeavesGeneralToTheBaseModel) {
   EXPECT_TRUE(ManifestStatus("/version", "general").ok());
 }
 
+TEST(ExpertManifest, KeepsPathsInsideTheFolder) {
   for (const char* path : {"../w.safetensors", "/etc/passwd", "a/b.safetensors", ".", "..", ""}) {
     EXPECT_EQ(ManifestStatus("/weights", path).code(), absl::StatusCode::kInvalidArgument) << path;
   }
@@ -277,6 +278,17 @@ TEST(LoadExpertFolder, SortsAndRefusesTwins) {
   EXPECT_THAT(std::string(LoadExpertFolder(folder.path().string()).status().message()),
               HasSubstr("the same name and version"));
   EXPECT_TRUE(absl::IsNotFound(LoadExpertFolder(folder / "nowhere").status()));
+  EXPECT_TRUE(absl::IsNotFound(LoadExpertFolder(folder / "a/expert.json").status()));
+}
+
+TEST(LoadExpertFolder, RefusesAPackageAndNamesItsParent) {
+  const TempFolder folder;
+  fs::copy(TinyFolder("llama_lora"), folder.path() / "sql", fs::copy_options::recursive);
+  for (const char* path : {"sql", "sql/", "sql/."}) {
+    const absl::Status status = LoadExpertFolder(folder / path).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << path;
+    EXPECT_THAT(std::string(status.message()), EndsWith(": " + folder.path().string())) << path;
+  }
 }
 
 }  // namespace
