@@ -142,9 +142,11 @@ void AddGenerate(CLI::App& app, Action* action) {
   command->add_option("PROMPT", options->prompt, "The prompt; - reads it from standard input")
       ->required();
   command->add_flag("--json", options->json, "JSON lines on standard output");
-  command->add_flag("--raw", options->raw, "Continue the prompt as it is: no chat template");
+  CLI::Option* raw =
+      command->add_flag("--raw", options->raw, "Continue the prompt as it is: no chat template");
   AddConnectionOptions(command, &options->connection);
   AddRequestOptions(command, &options->request);
+  raw->excludes(command->get_option("--system"));
   command->footer(kExamples);
   command->callback([options, action] {
     *action = [options](Context& context) { return RunGenerate(context, *options); };

@@ -1,8 +1,11 @@
 #include <csignal>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "services/cli/command.h"
 
 namespace {
@@ -22,6 +25,19 @@ Exit codes: 0 done; 1 the request failed; 2 wrong usage; 3 no server there;
 4 model or expert refused; 5 busy, try again later; 130 interrupted.
 )";
 
+// What a wrong command line is told: the commands where one is unknown, else the parser's words.
+std::string FailureMessage(const CLI::App* app, const CLI::Error& error) {
+  while (!app->get_subcommands().empty()) app = app->get_subcommands().back();
+  std::vector<std::string> commands;
+  for (const CLI::App* command : app->get_subcommands({})) {
+    if (!command->get_name().empty()) commands.push_back(command->get_name());
+  }
+  const std::vector<std::string> unknown = app->remaining();
+  if (commands.empty() || unknown.empty()) return CLI::FailureMessage::simple(app, error);
+  return absl::StrCat("'", unknown.front(), "' is no command of ", app->get_name(),
+                      "; these are: ", absl::StrJoin(commands, ", "), "\n");
+}
+
 using ccoe::cli::Action;
 using ccoe::cli::Context;
 using ccoe::cli::ExitCode;
@@ -31,7 +47,8 @@ int Run(int argc, char** argv) {
   ccoe::cli::Terminal terminal;
   CLI::App app("CCoE: many domain experts from one shared language model.", "ccoe");
   app.require_subcommand(1);
-  app.footer(kExamples);
+  app.set_version_flag("--version", CCOE_VERSION);
+  app.failure_message(FailureMessage);
   app.get_formatter()->column_width(34);
 
   Action action;
@@ -44,6 +61,7 @@ int Run(int argc, char** argv) {
   ccoe::cli::AddExpert(app, &action);
   ccoe::cli::AddHealth(app, &action);
   ccoe::cli::AddVersion(app, &action);
+  app.footer(kExamples);  // last: a command takes over the footer that it finds
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

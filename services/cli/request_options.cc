@@ -5,11 +5,21 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "google/protobuf/stubs/common.h"
 
 namespace ccoe::cli {
+
+CLI::Validator NumberIn(const char* range, bool (*inside)(double)) {
+  const auto check = [range, inside](const std::string& text) {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && inside(value)) return std::string();
+    return absl::StrCat(text, " is not in ", range);
+  };
+  return CLI::Validator(check, "");
+}
 
 void AddRequestOptions(CLI::App* command, RequestOptions* options) {
   const auto target = command->add_option_group("Who answers (default: the prompt decides)");
@@ -18,17 +28,28 @@ void AddRequestOptions(CLI::App* command, RequestOptions* options) {
       ->excludes(domain);
   const auto answer = command->add_option_group("The answer");
   answer->add_option("--system", options->system, "Instructions that stand before the prompt");
-  answer->add_option("--max-tokens", options->max_tokens, "Most tokens to generate (default 256)");
-  answer->add_option("--temperature", options->temperature,
-                     "0 is greedy, higher is wilder, at most 2 (default 0.7)");
-  answer->add_option("--top-k", options->top_k, "Only the K likeliest tokens (default 0: all)");
-  answer->add_option(
-      "--top-p", options->top_p,
-      "Only the likeliest tokens that together have this probability (default 0.95)");
-  answer->add_option("--min-p", options->min_p,
-                     "Only tokens this probable relative to the likeliest (default 0: all)");
-  answer->add_option("--repetition-penalty", options->repetition_penalty,
-                     "Divides the logits of tokens that occurred (default 1: none)");
+  const CLI::Validator count =
+      NumberIn("[0, 2^31)", [](double value) { return value >= 0 && value < 2147483648; });
+  answer->add_option("--max-tokens", options->max_tokens, "Most tokens to generate (default 256)")
+      ->check(count);
+  answer
+      ->add_option("--temperature", options->temperature,
+                   "0 is greedy, higher is wilder, at most 2 (default 0.7)")
+      ->check(NumberIn("[0, 2]", [](double value) { return value >= 0 && value <= 2; }));
+  answer->add_option("--top-k", options->top_k, "Only the K likeliest tokens (default 0: all)")
+      ->check(count);
+  answer
+      ->add_option("--top-p", options->top_p,
+                   "Only the likeliest tokens that together have this probability (default 0.95)")
+      ->check(NumberIn("(0, 1]", [](double value) { return value > 0 && value <= 1; }));
+  answer
+      ->add_option("--min-p", options->min_p,
+                   "Only tokens this probable relative to the likeliest (default 0: all)")
+      ->check(NumberIn("[0, 1)", [](double value) { return value >= 0 && value < 1; }));
+  answer
+      ->add_option("--repetition-penalty", options->repetition_penalty,
+                   "Divides the logits of tokens that occurred, at most 10 (default 1: none)")
+      ->check(NumberIn("(0, 10]", [](double value) { return value > 0 && value <= 10; }));
   answer->add_option("--seed", options->seed,
                      "Same seed, same answer (default: drawn anew; --json tells it)");
   answer

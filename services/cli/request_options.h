@@ -11,7 +11,8 @@
 
 namespace CLI {
 class App;
-}
+class Validator;
+}  // namespace CLI
 
 namespace ccoe::cli {
 
@@ -32,6 +33,9 @@ struct RequestOptions {
 
   absl::Duration timeout() const { return absl::Seconds(timeout_seconds); }
 };
+
+// Refuses an option's value unless `inside` is true of it; `range` is how a message writes it.
+CLI::Validator NumberIn(const char* range, bool (*inside)(double));
 
 // --domain, --expert, --system, --max-tokens, --temperature and so on.
 void AddRequestOptions(CLI::App* command, RequestOptions* options);

@@ -16,7 +16,7 @@ constexpr char kExamples[] =
 and the candidates with their scores.
 
 Examples:
-  ccoe route --server localhost:50051 "SELECT the ten best customers"
+  ccoe route --server localhost:50051 "Which SQL query lists the ten best customers?"
   ccoe route --model model.gguf --experts experts --json - < question.txt
 )";
 
@@ -89,8 +89,10 @@ void AddRoute(CLI::App& app, Action* action) {
   command->add_option("PROMPT", options->prompt, "The prompt; - reads it from standard input")
       ->required();
   command->add_flag("--json", options->json, "One line of JSON");
-  command->add_option("--min-confidence", options->min_confidence,
-                      "Below it `general` answers, in [0, 1] (default 0)");
+  command
+      ->add_option("--min-confidence", options->min_confidence,
+                   "Below it `general` answers, in [0, 1] (default 0)")
+      ->check(NumberIn("[0, 1]", [](double value) { return value >= 0 && value <= 1; }));
   AddConnectionOptions(command, &options->connection);
   command->footer(kExamples);
   command->callback([options, action] {

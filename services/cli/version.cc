@@ -10,6 +10,11 @@
 namespace ccoe::cli {
 namespace {
 
+constexpr char kExamples[] = R"(Examples:
+  ccoe version
+  ccoe version --json | jq .cpu_kernels
+)";
+
 ExitCode RunVersion(Context& context, bool json) {
   std::vector<std::string> kernels;
   for (const compute::CpuKernels set : compute::SupportedCpuKernels()) {
@@ -37,6 +42,7 @@ void AddVersion(CLI::App& app, Action* action) {
   CLI::App* command = app.add_subcommand("version", "Show the version and what this CPU can run");
   auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "One line of JSON");
+  command->footer(kExamples);
   command->callback([json, action] {
     *action = [json](Context& context) { return RunVersion(context, *json); };
   });

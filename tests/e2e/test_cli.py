@@ -1,6 +1,7 @@
 """What scripts rely on of the command line: exit codes, the last line of --json, what goes where."""
 
 import json
+import re
 import signal
 import subprocess
 
@@ -137,7 +138,13 @@ def test_a_session_that_never_fits_is_not_called_busy(cli, model):
     (["generate", "--server", "localhost:1", "--model", "x", "hello"], 2),
     (["generate", "hello"], 2),
     (["generate", "--no-such-flag", "hello"], 2),
+    (["generate", "--server", "127.0.0.1:1", "--temperature", "5", "hello"], 2),
+    (["generate", "--server", "127.0.0.1:1", "--max-tokens", "-3", "hello"], 2),
+    (["generate", "--server", "127.0.0.1:1", "--top-p", "0", "hello"], 2),
+    (["generate", "--server", "127.0.0.1:1", "--raw", "--system", "x", "hello"], 2),
+    (["route", "--server", "127.0.0.1:1", "--min-confidence", "2", "hello"], 2),
     (["no-such-command"], 2),
+    (["model", "no-such-command"], 2),
     (["generate", "--server", "127.0.0.1:1", "hello"], 3),
     (["health", "--server", "127.0.0.1:1"], 3),
     (["generate", "--model", "/nonexistent.gguf", "hello"], 4),
@@ -149,6 +156,7 @@ def test_a_session_that_never_fits_is_not_called_busy(cli, model):
 ])
 def test_exit_codes(cli, arguments, code):
     result = cli(*arguments)
+    (["--version"], 0),
     assert result.returncode == code, result.stderr
     assert (result.stderr == "") == (code == 0)
 
@@ -189,6 +197,25 @@ def test_help_teaches(cli, command):
 def test_interrupt(target):
     child = subprocess.Popen(
         [str(processes.BIN / "ccoe"), "generate", *target, "--max-tokens", "300", "--json",
+def test_an_unknown_command_is_named_beside_the_known_ones(cli):
+    assert "'bogus' is no command of ccoe; these are: generate, chat," in cli("bogus").stderr
+    assert "'bogus' is no command of model; these are: inspect" in cli("model", "bogus").stderr
+
+
+def test_the_version_alone(cli):
+    assert cli("--version").stdout.split() == [last_line(cli("version", "--json"))["version"]]
+
+
+def test_a_command_shows_its_own_examples(cli):
+    assert "ccoe generate" not in cli("version", "--help").stdout
+
+
+def test_the_rules_claim_the_example_of_route(cli, shared):
+    prompt = re.search(r'ccoe route --server \S+ "(.+)"', cli("route", "--help").stdout)[1]
+    last = last_line(cli("route", "--server", shared.router.listen, "--json", prompt))
+    assert (last["domain"], last["stage"]) == ("sql", "rules")
+
+
          prompts.GENERAL], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for _ in range(4):
         assert child.stdout.readline()
