@@ -167,7 +167,7 @@ std::string NodePorts::ReadyLine() const {
   if (!server->health_address().empty()) {
     absl::StrAppend(&line, " health=", server->health_address());
   }
-  if (!metrics_address.empty()) absl::StrAppend(&line, " metrics=", metrics_address);
+  if (metrics != nullptr) absl::StrAppend(&line, " metrics=", metrics->address());
   return line + "\n";
 }
 
@@ -179,8 +179,6 @@ absl::StatusOr<NodePorts> OpenPorts(const ServerConfig& config, const telemetry:
                                        config.max_message_bytes(), std::move(services)}));
   if (const std::string& listen = config.metrics_listen(); !listen.empty()) {
     CCOE_ASSIGN_OR_RETURN(ports.metrics, telemetry::MetricsServer::Start(listen, metrics));
-    ports.metrics_address =
-        absl::StrCat(listen.substr(0, listen.rfind(':') + 1), ports.metrics->port());
   }
   return ports;
 }

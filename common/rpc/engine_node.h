@@ -92,9 +92,8 @@ absl::StatusOr<EngineNode> StartEngineNode(const internal::v1::EngineConfig& con
 struct NodePorts {
   std::unique_ptr<Server> server;
   std::unique_ptr<telemetry::MetricsServer> metrics;  // null: not asked for
-  std::string metrics_address;
 
-  // "listening listen=HOST:PORT [health=HOST:PORT] [metrics=HOST:PORT]\n"
+  // "listening listen=ADDRESS [health=ADDRESS] [metrics=HOST:PORT]\n"
   std::string ReadyLine() const;
 };
 

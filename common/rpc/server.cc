@@ -16,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/address.h"
 #include "common/rpc/malformed_request.h"
 
 namespace ccoe::rpc {
@@ -71,16 +72,11 @@ struct Bound {
 
 absl::StatusOr<Bound> Bind(const std::string& listen, int max_message_bytes,
                            const std::vector<grpc::Service*>& services) {
-  const size_t colon = listen.rfind(':');
-  if (!listen.empty() && (colon == std::string::npos || colon + 1 == listen.size())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", listen, "' is no address: write host:port, or :port for all addresses"));
-  }
-  const std::string host = colon == 0 ? "[::]" : listen.substr(0, colon);
   Bound bound;
   grpc::ServerBuilder builder;
   if (!listen.empty()) {
-    builder.AddListeningPort(absl::StrCat(host, listen.substr(colon)),
+    CCOE_RETURN_IF_ERROR(CheckListenAddress(listen));
+    builder.AddListeningPort(absl::StartsWith(listen, ":") ? absl::StrCat("[::]", listen) : listen,
                              grpc::InsecureServerCredentials(), &bound.port);
   }
   builder.SetMaxReceiveMessageSize(max_message_bytes);
@@ -104,8 +100,12 @@ absl::StatusOr<Bound> Bind(const std::string& listen, int max_message_bytes,
     return absl::UnavailableError(absl::StrCat("cannot listen at ", listen,
                                                ": is the port taken, the host another machine?"));
   }
-  if (!listen.empty()) {
-    bound.address = absl::StrCat(colon == 0 ? "localhost" : host, ":", bound.port);
+  if (IsUnixAddress(listen)) {
+    bound.address = listen;
+    bound.port = 0;
+  } else if (!listen.empty()) {
+    const std::string host = listen.substr(0, listen.rfind(':'));
+    bound.address = absl::StrCat(host.empty() ? "localhost" : host, ":", bound.port);
   }
   return bound;
 }

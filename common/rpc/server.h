@@ -16,8 +16,7 @@ class Service;
 namespace ccoe::rpc {
 
 struct ServerOptions {
-  // "host:port"; ":port" is all addresses; port 0 takes a free one; empty: no port, for
-  // InProcessChannel alone.
+  // As CheckListenAddress allows; empty: no port, for InProcessChannel alone.
   std::string listen;
   std::string health_listen;  // as listen; empty: no port of its own for health
   int max_message_bytes = 4 << 20;  // received; -1: no limit
@@ -41,9 +40,9 @@ class Server {
   // A way to the services that needs no port.
   std::shared_ptr<grpc::Channel> InProcessChannel();
 
-  int port() const;         // 0: none
-  int health_port() const;  // 0: none
-  // "host:port" with the port that was bound; empty: none.
+  int port() const;         // 0: none, or a Unix socket
+  int health_port() const;  // 0: none, or a Unix socket
+  // As clients dial it, with the port that was bound; empty: none.
   const std::string& address() const;
   const std::string& health_address() const;
 

@@ -91,6 +91,8 @@ class MetricsServer {
                                                               const Metrics& metrics);
   ~MetricsServer();
   int port() const;
+  // "host:port" of what is bound.
+  std::string address() const;
 
  private:
   struct State;

@@ -86,4 +86,6 @@ int MetricsServer::port() const {
   return ports.empty() ? 0 : ports.front();
 }
 
+std::string MetricsServer::address() const { return absl::StrCat(state_->host, ":", port()); }
+
 }  // namespace ccoe::telemetry

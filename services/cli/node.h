@@ -37,7 +37,7 @@ class Node {
 
   // A way to the services that needs no port.
   std::shared_ptr<grpc::Channel> InProcessChannel();
-  // "host:port" of the main port; empty: none.
+  // Of the main port, as clients write it; empty: none.
   const std::string& address() const;
   // One line for standard output: where it listens.
   std::string ReadyLine() const;

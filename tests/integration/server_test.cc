@@ -1,6 +1,7 @@
 #include "common/rpc/server.h"
 
 #include <grpcpp/create_channel.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
@@ -54,6 +55,16 @@ TEST(ServerTest, APortThatIsTakenIsAnError) {
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kUnavailable);
   options.listen = "nowhere";
   EXPECT_EQ(Server::Start(options).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ServerTest, AUnixSocketsAddressCanBeDialled) {
+  ServerOptions options;
+  options.listen = absl::StrCat("unix:", testing::TempDir(), "/server_test.", getpid());
+  const auto server = Server::Start(options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_EQ((*server)->address(), options.listen);
+  EXPECT_EQ((*server)->port(), 0);
+  EXPECT_EQ(HealthAt((*server)->address(), ""), "SERVING");
 }
 
 TEST(ServerTest, ShutdownTwiceIsOnce) {

@@ -102,6 +102,7 @@ TEST(MetricsServerTest, TakesAFreePortAndSaysWhich) {
   const auto server = MetricsServer::Start("127.0.0.1:0", metrics);
   ASSERT_TRUE(server.ok()) << server.status();
   EXPECT_GT((*server)->port(), 0);
+  EXPECT_EQ((*server)->address(), absl::StrCat("127.0.0.1:", (*server)->port()));
   const auto second = MetricsServer::Start(absl::StrCat("127.0.0.1:", (*server)->port()), metrics);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
 }
@@ -118,6 +119,13 @@ TEST(MetricsServerTest, AnswersAScrapeAndStopsAtOnce) {
     shortest = std::min(shortest, absl::Now() - start);
   }
   EXPECT_LT(shortest, absl::Seconds(1));
+}
+
+TEST(MetricsServerTest, NamesTheHostOfAllAddresses) {
+  Metrics metrics(TestOptions());
+  const auto server = MetricsServer::Start(":0", metrics);
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_EQ((*server)->address(), absl::StrCat("0.0.0.0:", (*server)->port()));
 }
 
 }  // namespace
