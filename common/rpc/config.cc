@@ -3,13 +3,18 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "ccoe/internal/v1/config.pb.h"
 #include "common/base/status_macros.h"
+#include "common/model/expert_package.h"
+#include "common/model/json.h"
+#include "common/rpc/address.h"
 #include "common/rpc/proto_time.h"
 #include "common/telemetry/log.h"
 
@@ -22,11 +27,22 @@ using internal::v1::ServerConfig;
 
 constexpr int kMinMessageBytes = 64 << 10;
 constexpr int kMaxMessageBytes = 256 << 20;
+constexpr size_t kMaxFileBytes = 1 << 20;
 
 absl::Status CheckRange(const char* key, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(key, " is ", value, "; its range is [", low, ", ", high, "]"));
+}
+
+// INVALID_ARGUMENT with the key in front.
+absl::Status At(absl::string_view key, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(absl::StrCat(key, ": ", status.message()));
+}
+
+absl::Status CheckListen(absl::string_view key, const std::string& address) {
+  return address.empty() ? absl::OkStatus() : At(key, CheckListenAddress(address));
 }
 
 absl::Status CheckPositive(const char* key, const google::protobuf::Duration& value) {
@@ -38,6 +54,8 @@ absl::Status CheckPositive(const char* key, const google::protobuf::Duration& va
 
 absl::Status ParseConfig(const std::string& json, const std::string& where,
                          google::protobuf::Message* config) {
+  // Protobuf's parser takes the last of a key's values; this one refuses the second.
+  CCOE_RETURN_IF_ERROR(model::ParseJson(json, kMaxFileBytes, where).status());
   const auto parsed = google::protobuf::util::JsonStringToMessage(json, config);
   if (parsed.ok()) return absl::OkStatus();
   const std::string why(parsed.message().data(), parsed.message().size());
@@ -69,6 +87,12 @@ absl::Status CompleteConfig(ServerConfig* config) {
     *config->mutable_drain_timeout() = ToProto(absl::Seconds(30));
   }
   if (config->log_level().empty()) config->set_log_level("info");
+  CCOE_RETURN_IF_ERROR(CheckListen("server.listen", config->listen()));
+  CCOE_RETURN_IF_ERROR(CheckListen("server.health_listen", config->health_listen()));
+  CCOE_RETURN_IF_ERROR(CheckListen("server.metrics_listen", config->metrics_listen()));
+  if (IsUnixAddress(config->metrics_listen())) {
+    return absl::InvalidArgumentError("server.metrics_listen: metrics are served over TCP alone");
+  }
   CCOE_RETURN_IF_ERROR(CheckRange("max_message_bytes", config->max_message_bytes(),
                                   kMinMessageBytes, kMaxMessageBytes));
   CCOE_RETURN_IF_ERROR(telemetry::LogLevelByName(config->log_level()).status());
@@ -87,6 +111,7 @@ absl::Status CompleteConfig(EngineConfig* config) {
   if (config->model().empty()) {
     return absl::InvalidArgumentError("engine.model is missing: a GGUF file or a model folder");
   }
+  CCOE_RETURN_IF_ERROR(CheckExists("engine.model", config->model()));
   CCOE_RETURN_IF_ERROR(CheckRange("engine.threads", config->threads(), 0, 1024));
   CCOE_RETURN_IF_ERROR(CheckRange("engine.kv_cache_mib", config->kv_cache_mib(), 1, 1 << 20));
   CCOE_RETURN_IF_ERROR(CheckRange("engine.max_sessions", config->max_sessions(), 1, 65536));
@@ -119,6 +144,20 @@ absl::Status CompleteConfig(LimitsConfig* config) {
   CCOE_RETURN_IF_ERROR(CheckPositive("limits.max_queue_time", config->max_queue_time()));
   CCOE_RETURN_IF_ERROR(CheckPositive("limits.max_request_time", config->max_request_time()));
   return CheckPositive("limits.slow_reader_timeout", config->slow_reader_timeout());
+}
+
+absl::Status CheckExists(absl::string_view key, const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(key, ": there is no ", path));
+}
+
+absl::Status CheckExperts(const std::string& folder) {
+  return folder.empty() ? absl::OkStatus() : At("experts", model::CheckExpertFolder(folder));
+}
+
+absl::Status CheckPeer(absl::string_view key, const std::string& address) {
+  return At(key, CheckDialAddress(address));
 }
 
 absl::Status ApplyLogConfig(const ServerConfig& config) {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace google::protobuf {
 class Message;
@@ -17,8 +18,8 @@ class ServerConfig;
 namespace ccoe::rpc {
 
 // Reads a JSON file in protobuf's JSON form into `config`, over what is there. NOT_FOUND: no such
-// file. INVALID_ARGUMENT: it is not JSON, or a key or value is not known; the message names the
-// file and the place.
+// file. INVALID_ARGUMENT: it is not JSON, or a key or value is not known, or a key appears twice in
+// an object; the message names the file and the place.
 absl::Status LoadConfigFile(const std::string& path, google::protobuf::Message* config);
 // As LoadConfigFile, from text; `where` begins every message.
 absl::Status ParseConfig(const std::string& json, const std::string& where,
@@ -27,11 +28,16 @@ absl::Status ParseConfig(const std::string& json, const std::string& where,
 // The whole configuration as JSON, unset values included; ParseConfig reads it back.
 std::string ConfigToJson(const google::protobuf::Message& config);
 
-// Sets what is unset to the defaults that config.proto documents, and checks the ranges.
-// INVALID_ARGUMENT names the key.
+// Sets what is unset to the defaults that config.proto documents, and checks the ranges, the form
+// of addresses and that files are there. INVALID_ARGUMENT names the key.
 absl::Status CompleteConfig(internal::v1::ServerConfig* config);
 absl::Status CompleteConfig(internal::v1::EngineConfig* config);
 absl::Status CompleteConfig(internal::v1::LimitsConfig* config);
+
+// As in CompleteConfig: what else a program's configuration may name. INVALID_ARGUMENT names `key`.
+absl::Status CheckExists(absl::string_view key, const std::string& path);  // a file or a folder
+absl::Status CheckExperts(const std::string& folder);  // the value of "experts"; empty is none
+absl::Status CheckPeer(absl::string_view key, const std::string& address);
 
 // Applies the log settings of a completed configuration to this process.
 absl::Status ApplyLogConfig(const internal::v1::ServerConfig& config);

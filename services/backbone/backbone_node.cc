@@ -45,9 +45,9 @@ absl::Status CheckConfig(const BackboneConfig& config) {
         "a backbone with a part of the layers needs an expert process: name one in peers");
   }
   for (const BackboneConfig::Peer& peer : config.peers()) {
-    if (peer.address().empty()) return absl::InvalidArgumentError("a peer has no address");
+    CCOE_RETURN_IF_ERROR(rpc::CheckPeer("peers.address", peer.address()));
   }
-  return absl::OkStatus();
+  return rpc::CheckExperts(config.experts());
 }
 
 // In the order of construction: each outlives what follows it.

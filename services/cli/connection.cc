@@ -75,7 +75,9 @@ std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const Connectio
   node.config = ConfigFrom(options);
   absl::Status status = CompleteServeConfig(&node.config);
   if (status.ok()) status = rpc::ApplyLogConfig(node.config.server());
+  ExitCode failure = ExitCode::kUsage;
   if (status.ok()) {
+    failure = ExitCode::kRefused;
     Progress progress(terminal, absl::StrCat("loading ", options.model));
     node.progress = [&progress](double part) { progress.Set(part); };
     auto started = Node::Start(node);
@@ -84,13 +86,13 @@ std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const Connectio
   }
   if (!status.ok()) {
     terminal.Fail(status);
-    *exit_code = ExitCode::kRefused;
+    *exit_code = failure;
     return nullptr;
   }
-  connection->client_ = std::make_unique<Client>(connection->node_->InProcessChannel());
-  return connection;
   // From here on standard error belongs to the command.
   telemetry::ConfigureLog(telemetry::LogLevel::kError, telemetry::LogFormat::kText);
+  connection->client_ = std::make_unique<Client>(connection->node_->InProcessChannel());
+  return connection;
 }
 
 ExitCode Connection::Report(Terminal& terminal, const absl::Status& status) const {

@@ -165,8 +165,11 @@ void AddExpert(CLI::App& app, Action* action) {
   CLI::App* command =
       group->add_subcommand("inspect", "Show an expert package, check it, say why it is refused");
   auto options = std::make_shared<Options>();
-  command->add_option("DIR", options->folder, "Folder with the package's expert.json")->required();
-  command->add_option("--model", options->model, "Base model to check the package against");
+  command->add_option("DIR", options->folder, "Folder with the package's expert.json")
+      ->required()
+      ->check(CLI::ExistingDirectory);
+  command->add_option("--model", options->model, "Base model to check the package against")
+      ->check(CLI::ExistingPath);
   command->add_flag("--json", options->json, "One line of JSON");
   command->footer(kExamples);
   command->callback([options, action] {

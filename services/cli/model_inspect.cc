@@ -83,7 +83,9 @@ void AddModel(CLI::App& app, Action* action) {
   CLI::App* command = group->add_subcommand(
       "inspect", "Show what a model is, and its digest, to which expert packages are pinned");
   auto options = std::make_shared<Options>();
-  command->add_option("MODEL", options->path, "GGUF file or Hugging Face folder")->required();
+  command->add_option("MODEL", options->path, "GGUF file or Hugging Face folder")
+      ->required()
+      ->check(CLI::ExistingPath);
   command->add_option("--chat-template", options->chat_template,
                       "Template to use instead of the model's own");
   command->add_flag("--json", options->json, "One line of JSON");

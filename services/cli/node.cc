@@ -83,6 +83,7 @@ absl::Status CompleteServeConfig(ServeConfig* config) {
   CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_server()));
   CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_engine()));
   CCOE_RETURN_IF_ERROR(ArithmeticOf(config->engine()).status());
+  CCOE_RETURN_IF_ERROR(rpc::CheckExperts(config->experts()));
   return rpc::CompleteConfig(config->mutable_limits());
 }
 

@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "common/base/status_macros.h"
 #include "common/model/expert_package.h"
+#include "common/rpc/config.h"
 #include "common/rpc/engine_node.h"
 #include "common/rpc/link_server.h"
 #include "common/rpc/proto_time.h"
@@ -59,6 +60,9 @@ absl::Status CheckConfig(const ExpertConfig& config) {
   if (config.packages().empty() && config.layer_begin() == 0) {
     return absl::InvalidArgumentError(
         "nothing to serve: name expert packages, or layer_begin to serve `general` from there");
+  }
+  for (const std::string& folder : config.packages()) {
+    CCOE_RETURN_IF_ERROR(rpc::CheckExists("packages", folder));
   }
   return absl::OkStatus();
 }

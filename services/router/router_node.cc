@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/base/status_macros.h"
+#include "common/rpc/config.h"
 #include "common/rpc/engine_node.h"
 #include "common/rpc/proto_time.h"
 #include "common/telemetry/log.h"
@@ -23,8 +24,10 @@ constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 }  // namespace
 
 absl::Status CheckConfig(const RouterConfig& config) {
-  if (!config.backbone().empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError("backbone is missing: the address of a backbone process");
+  if (config.backbone().empty()) {
+    return absl::InvalidArgumentError("backbone is missing: the address of a backbone process");
+  }
+  return rpc::CheckPeer("backbone", config.backbone());
 }
 
 // In the order of construction: each outlives what follows it.

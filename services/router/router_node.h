@@ -9,7 +9,7 @@
 
 namespace ccoe::router {
 
-// INVALID_ARGUMENT names the key that is missing. Requires a completed server part.
+// INVALID_ARGUMENT names the key that is missing or wrong. Requires a completed server part.
 absl::Status CheckConfig(const internal::v1::RouterConfig& config);
 
 // A running router process: the public services over a backbone in another process.

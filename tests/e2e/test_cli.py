@@ -147,16 +147,19 @@ def test_a_session_that_never_fits_is_not_called_busy(cli, model):
     (["model", "no-such-command"], 2),
     (["generate", "--server", "127.0.0.1:1", "hello"], 3),
     (["health", "--server", "127.0.0.1:1"], 3),
-    (["generate", "--model", "/nonexistent.gguf", "hello"], 4),
-    (["model", "inspect", "/nonexistent.gguf"], 4),
-    (["expert", "inspect", "/nonexistent"], 4),
+    (["generate", "--model", "/nonexistent.gguf", "hello"], 2),
+    (["model", "inspect", "/nonexistent.gguf"], 2),
+    (["model", "inspect", "/"], 4),
+    (["expert", "inspect", "/nonexistent"], 2),
+    (["expert", "inspect", "/"], 4),
+    (["serve", "--model", "/nonexistent.gguf"], 2),
     (["serve", "--model", "x.gguf", "--check-config", "--threads", "-1"], 2),
     (["--help"], 0),
     (["version"], 0),
+    (["--version"], 0),
 ])
 def test_exit_codes(cli, arguments, code):
     result = cli(*arguments)
-    (["--version"], 0),
     assert result.returncode == code, result.stderr
     assert (result.stderr == "") == (code == 0)
 
@@ -194,9 +197,6 @@ def test_help_teaches(cli, command):
     assert f"ccoe {command}" in result.stdout
 
 
-def test_interrupt(target):
-    child = subprocess.Popen(
-        [str(processes.BIN / "ccoe"), "generate", *target, "--max-tokens", "300", "--json",
 def test_an_unknown_command_is_named_beside_the_known_ones(cli):
     assert "'bogus' is no command of ccoe; these are: generate, chat," in cli("bogus").stderr
     assert "'bogus' is no command of model; these are: inspect" in cli("model", "bogus").stderr
@@ -216,6 +216,9 @@ def test_the_rules_claim_the_example_of_route(cli, shared):
     assert (last["domain"], last["stage"]) == ("sql", "rules")
 
 
+def test_interrupt(target):
+    child = subprocess.Popen(
+        [str(processes.BIN / "ccoe"), "generate", *target, "--max-tokens", "300", "--json",
          prompts.GENERAL], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for _ in range(4):
         assert child.stdout.readline()
@@ -230,6 +233,42 @@ def test_unknown_configuration_key(cli, tmp_path):
     result = cli("serve", "--config", path, "--check-config")
     assert result.returncode == 2
     assert "modle" in result.stderr
+
+
+@pytest.mark.parametrize("config, wrong", [
+    ({"engine": {"model": "/nonexistent.gguf"}}, "engine.model"),
+    ({"experts": "/nonexistent"}, "experts"),
+    ({"server": {"listen": "foo"}}, "server.listen"),
+    ({"server": {"metrics_listen": "127.0.0.1:99999"}}, "server.metrics_listen"),
+])
+@pytest.mark.parametrize("flags", [["--check-config"], []])
+def test_a_wrong_configuration_is_refused_before_the_start(cli, model, tmp_path, config, wrong,
+                                                           flags):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"engine": {"model": str(model)}} | config))
+    result = cli("serve", "--config", path, *flags)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert wrong in result.stderr
+
+
+def test_every_program_refuses_what_is_not_there(model):
+    for program, flag in [("ccoe-backbone", "--experts"), ("ccoe-expert", "--package")]:
+        result = subprocess.run([processes.BIN / program, "--model", model, flag, "/nonexistent"],
+                                capture_output=True, text=True, timeout=60)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert "/nonexistent" in result.stderr
+
+
+def test_a_package_is_no_folder_of_packages(cli, model, experts):
+    result = cli("route", "--model", model, "--experts", experts / "birds", "hello")
+    assert result.returncode == 2
+    assert str(experts) in result.stderr
+
+
+def test_a_folder_without_packages_is_worth_a_warning(cli, model, tmp_path):
+    result = cli("route", "--model", model, "--experts", tmp_path, "hello")
+    assert result.returncode == 0
+    assert "no_experts" in result.stderr and str(tmp_path) in result.stderr
 
 
 def test_print_config(cli, model):

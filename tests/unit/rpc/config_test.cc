@@ -15,6 +15,8 @@ using internal::v1::ServeConfig;
 using internal::v1::ServerConfig;
 using testing::HasSubstr;
 
+constexpr char kModel[] = CCOE_TEST_SOURCE_DIR "/goldens/tiny/llama";
+
 TEST(ConfigTest, ReadsProtobufsJson) {
   ServeConfig config;
   ASSERT_TRUE(ParseConfig(R"({"server": {"listen": ":0", "drain_timeout": "5s"},
@@ -40,7 +42,7 @@ TEST(ConfigTest, RefusesWhatItDoesNotKnow) {
 
 TEST(ConfigTest, CompletesWithTheDocumentedDefaults) {
   ServeConfig config;
-  config.mutable_engine()->set_model("m.gguf");
+  config.mutable_engine()->set_model(kModel);
   ASSERT_TRUE(CompleteConfig(config.mutable_server()).ok());
   ASSERT_TRUE(CompleteConfig(config.mutable_engine()).ok());
   ASSERT_TRUE(CompleteConfig(config.mutable_limits()).ok());
@@ -53,7 +55,7 @@ TEST(ConfigTest, CompletesWithTheDocumentedDefaults) {
 
 TEST(ConfigTest, PrintsWhatItReadsBack) {
   ServeConfig config;
-  config.mutable_engine()->set_model("m.gguf");
+  config.mutable_engine()->set_model(kModel);
   ASSERT_TRUE(CompleteConfig(config.mutable_engine()).ok());
   ASSERT_TRUE(CompleteConfig(config.mutable_limits()).ok());
   ServeConfig again;
@@ -64,7 +66,7 @@ TEST(ConfigTest, PrintsWhatItReadsBack) {
 TEST(ConfigTest, NamesTheKeyThatIsOutOfItsRange) {
   EngineConfig engine;
   EXPECT_THAT(std::string(CompleteConfig(&engine).message()), HasSubstr("engine.model"));
-  engine.set_model("m.gguf");
+  engine.set_model(kModel);
   engine.set_kv_cache_mib(0);
   EXPECT_THAT(std::string(CompleteConfig(&engine).message()), HasSubstr("engine.kv_cache_mib"));
   LimitsConfig limits;
@@ -73,6 +75,54 @@ TEST(ConfigTest, NamesTheKeyThatIsOutOfItsRange) {
   ServerConfig server;
   server.set_log_level("loud");
   EXPECT_FALSE(CompleteConfig(&server).ok());
+}
+
+TEST(ConfigTest, RefusesAKeyThatAppearsTwice) {
+  ServeConfig config;
+  const absl::Status status =
+      ParseConfig(R"({"server": {"listen": ":1", "listen": ":2"}})", "/etc/ccoe.json", &config);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("/etc/ccoe.json: the key \"listen\" appears twice"));
+}
+
+TEST(ConfigTest, ChecksTheFormOfAddresses) {
+  for (const char* good :
+       {"127.0.0.1:0", ":9464", "localhost:65535", "[::1]:50051", "unix:/run/ccoe.sock"}) {
+    ServerConfig server;
+    server.set_listen(good);
+    server.set_health_listen(good);
+    EXPECT_TRUE(CompleteConfig(&server).ok()) << good;
+  }
+  for (const char* bad :
+       {"foo", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1", "host:1x", "::1:50051", "unix:"}) {
+    ServerConfig server;
+    server.set_health_listen(bad);
+    const absl::Status status = CompleteConfig(&server);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bad;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("server.health_listen")) << bad;
+  }
+  ServerConfig server;
+  server.set_metrics_listen("unix:/run/ccoe.sock");
+  EXPECT_FALSE(CompleteConfig(&server).ok());
+}
+
+TEST(ConfigTest, ChecksTheFormOfPeers) {
+  for (const char* good : {"localhost:50061", "dns:///experts:50061", "unix:/run/expert.sock"}) {
+    EXPECT_TRUE(CheckPeer("peers.address", good).ok()) << good;
+  }
+  for (const char* bad : {"", "expert", ":50061", "expert:0", "expert:65536"}) {
+    EXPECT_THAT(std::string(CheckPeer("peers.address", bad).message()), HasSubstr("peers.address"))
+        << bad;
+  }
+}
+
+TEST(ConfigTest, NamesThePathThatIsNotThere) {
+  EngineConfig engine;
+  engine.set_model("/nowhere/m.gguf");
+  EXPECT_EQ(CompleteConfig(&engine).message(), "engine.model: there is no /nowhere/m.gguf");
+  EXPECT_EQ(CheckExperts("/nowhere").message(), "experts: there is no folder /nowhere");
+  EXPECT_TRUE(CheckExperts("").ok());
 }
 
 }  // namespace
