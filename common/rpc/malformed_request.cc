@@ -44,10 +44,10 @@ class MalformedRequestInterceptor final : public grpc::experimental::Interceptor
  private:
   void Refuse(grpc::experimental::InterceptorBatchMethods* batch) {
     const std::string request_id = ReadRequestContext(*call_.server_context()).request_id;
-    const absl::Status status = base::MakeError(
-        base::Reason::kInvalidRequest,
-        absl::StrCat("the request is not a ", RequestType(call_.method()),
-                     ": it cannot be parsed, or a string in it is not UTF-8"));
+    const absl::Status status =
+        base::MakeError(base::Reason::kInvalidRequest,
+                        absl::StrCat("the request is not a ", RequestType(call_.method()),
+                                     ": it cannot be parsed, or a string in it is not UTF-8"));
     telemetry::LogWarning("request_malformed",
                           {{"request_id", request_id}, {"method", call_.method()}});
     call_.server_context()->AddTrailingMetadata(kRequestIdKey, request_id);

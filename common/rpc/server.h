@@ -18,15 +18,15 @@ namespace ccoe::rpc {
 struct ServerOptions {
   // As CheckListenAddress allows; empty: no port, for InProcessChannel alone.
   std::string listen;
-  std::string health_listen;  // as listen; empty: no port of its own for health
+  std::string health_listen;        // as listen; empty: no port of its own for health
   int max_message_bytes = 4 << 20;  // received; -1: no limit
   // Served until Shutdown; they outlive the server.
   std::vector<grpc::Service*> services;
 };
 
 // A gRPC server as every process of ours runs it: the given services, grpc.health.v1 (on its own
-// port as well, where asked for), reflection, channelz, keepalive, limits, and an answer to requests
-// that are not their method's message (malformed_request.h). Thread-safe.
+// port as well, where asked for), reflection, channelz, keepalive, limits, and an answer to
+// requests that are not their method's message (malformed_request.h). Thread-safe.
 class Server {
  public:
   // INVALID_ARGUMENT for an address that is none; UNAVAILABLE when one cannot be bound. Health

@@ -25,8 +25,8 @@ constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 // Start waits this long for the first attempts of the links.
 constexpr absl::Duration kFirstLinks = absl::Seconds(2);
 
-// What a router took must reach the backbone, where a prompt that is too long is counted; on the way
-// the message grows by what the router adds.
+// What a router took must reach the backbone, where a prompt that is too long is counted; on the
+// way the message grows by what the router adds.
 ServerConfig WithoutMessageLimit(ServerConfig config) {
   config.set_max_message_bytes(-1);
   return config;
