@@ -177,7 +177,7 @@ def test_a_refused_request_exits_with_one(cli, target):
     (["health", "--server", "127.0.0.1:1"], 3, "UNAVAILABLE", True),
     (["generate", "hello"], 2, "INVALID_REQUEST", False),
     (["generate", "--server", "SERVER", ""], 2, "INVALID_REQUEST", False),
-    (["model", "inspect", "/nonexistent.gguf"], 4, "NOT_FOUND", False),
+    (["model", "inspect", __file__], 4, "INVALID_REQUEST", False),
 ])
 def test_json_tells_why_a_command_failed(cli, shared, arguments, exit_code, reason, retryable):
     arguments = [shared.router.listen if argument == "SERVER" else argument for argument in arguments]
