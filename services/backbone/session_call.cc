@@ -31,6 +31,7 @@ void SessionCall::OnDone() {
   {
     base::MutexLock lock(&mutex_);
     context_ = nullptr;
+    if (cut_off_alarm_ != nullptr) cut_off_alarm_->Cancel();
   }
   Unref();
 }
@@ -76,8 +77,9 @@ absl::Status SessionCall::Open(const internal::v1::OpenSession& open) {
                         MakeSessionSpec(open, *options_.model, options_.max_context, absl::Now()));
   {
     base::MutexLock lock(&mutex_);
-    decide_alarm_ = AbortAfter(options_.decide_timeout,
-                               absl::DeadlineExceededError("no expert was decided for in time"));
+    decide_alarm_ = After(options_.decide_timeout, [this] {
+      Abort(absl::DeadlineExceededError("no expert was decided for in time"));
+    });
   }
   SessionResponse response;
   response.mutable_route_state()->set_prompt_tokens(
@@ -101,13 +103,13 @@ absl::Status SessionCall::Decide(const internal::v1::Decide& decide) {
                                         {"expert", spec.expert.name},
                                         {"prompt_tokens", spec.prompt.size()},
                                         LogField::IfAny("traceparent", spec.traceparent)});
-  refs_.fetch_add(1);  // the engine's, until OnFinished or OnFailed
+  refs_.fetch_add(1);             // the engine's, until OnFinished or OnFailed
+  base::MutexLock lock(&mutex_);  // the engine's first event finds session_ set
   const absl::StatusOr<runtime::SessionId> session = options_.engine->Open(std::move(spec), this);
   if (!session.ok()) {
     refs_.fetch_sub(1);
     return session.status();
   }
-  base::MutexLock lock(&mutex_);
   decide_alarm_->Cancel();
   session_ = *session;
   if (ending_ && !end_status_.ok()) {  // broken off meanwhile
@@ -173,6 +175,11 @@ void SessionCall::Abort(const absl::Status& status) {
   end_status_ = status;
   queue_.clear();
   Pump();
+  // The status stands behind what was written before; the router may read neither.
+  cut_off_alarm_ = After(options_.slow_reader_timeout, [this] {
+    base::MutexLock lock(&mutex_);
+    if (context_ != nullptr) context_->TryCancel();
+  });
 }
 
 void SessionCall::OnCancel() { Abort(absl::CancelledError("the router ended the call")); }
@@ -212,9 +219,10 @@ void SessionCall::WatchSlowReader() {
   if (!slow_ && queue_.size() >= options_.max_queued_responses) {
     slow_ = true;
     if (session_.has_value()) options_.engine->Pause(*session_);
-    slow_alarm_ = AbortAfter(options_.slow_reader_timeout,
-                             base::MakeError(base::Reason::kSlowReader,
-                                             "the router did not read its stream for too long"));
+    slow_alarm_ = After(options_.slow_reader_timeout, [this] {
+      Abort(base::MakeError(base::Reason::kSlowReader,
+                            "the router did not read its stream for too long"));
+    });
   } else if (slow_ && queue_.size() <= options_.max_queued_responses / 4) {
     slow_ = false;
     slow_alarm_->Cancel();
@@ -222,18 +230,13 @@ void SessionCall::WatchSlowReader() {
   }
 }
 
-std::unique_ptr<grpc::Alarm> SessionCall::AbortAfter(absl::Duration delay, absl::Status status) {
+std::unique_ptr<grpc::Alarm> SessionCall::After(absl::Duration delay, std::function<void()> then) {
   auto alarm = std::make_unique<grpc::Alarm>();
   refs_.fetch_add(1);
-  alarm->Set(absl::ToChronoTime(absl::Now() + delay),
-             [this, status = std::move(status)](bool expired) {
-               if (expired) {
-                 Abort(status);
-                 base::MutexLock lock(&mutex_);
-                 if (writing_ && context_ != nullptr) context_->TryCancel();
-               }
-               Unref();
-             });
+  alarm->Set(absl::ToChronoTime(absl::Now() + delay), [this, then = std::move(then)](bool expired) {
+    if (expired) then();
+    Unref();
+  });
   return alarm;
 }
 

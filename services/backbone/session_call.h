@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,7 +25,8 @@ struct SessionCallOptions {
   int max_context = 0;
   // Between Open and Decide.
   absl::Duration decide_timeout = absl::Seconds(10);
-  // Responses that wait for the router; then the session pauses, and ends after the timeout.
+  // Responses that wait for the router; then the session pauses, and ends after the timeout. A
+  // status that is not read in this time either is not waited for.
   size_t max_queued_responses = 64;
   absl::Duration slow_reader_timeout = absl::Seconds(30);
 };
@@ -60,9 +62,8 @@ class SessionCall final
   void Send(internal::v1::SessionResponse response);
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WatchSlowReader() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Aborts after `delay`, unless the alarm is cancelled; a write that the router does not take is
-  // broken off.
-  std::unique_ptr<grpc::Alarm> AbortAfter(absl::Duration delay, absl::Status status);
+  // Calls `then` after `delay`, unless the alarm is cancelled.
+  std::unique_ptr<grpc::Alarm> After(absl::Duration delay, std::function<void()> then);
 
   const SessionCallOptions& options_;
   std::atomic<int> refs_{1};
@@ -85,6 +86,7 @@ class SessionCall final
   bool paused_by_router_ ABSL_GUARDED_BY(mutex_) = false;
   std::unique_ptr<grpc::Alarm> decide_alarm_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<grpc::Alarm> slow_alarm_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<grpc::Alarm> cut_off_alarm_ ABSL_GUARDED_BY(mutex_);  // from Abort to OnDone
 };
 
 }  // namespace ccoe::backbone
