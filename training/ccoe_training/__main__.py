@@ -71,20 +71,25 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="score a package beside its base and write the scores into it",
-        description="Loss and exact match on DATA/<domain>/dev.jsonl for the base and the expert; "
-        "precision and recall of the gate rules over DATA/*/dev.jsonl.",
+        description="On DATA/<domain>/dev.jsonl, for the base and the expert: loss in float32, and "
+        "exact match of the greedy answers of a running `ccoe serve` that has the package; precision "
+        "and recall of the gate rules over DATA/*/dev.jsonl.",
     )
     parser.add_argument("--package", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of the domains' folders")
-    parser.add_argument("--limit", type=int, default=100, help="dev examples, evenly spread")
+    parser.add_argument("--server", default="127.0.0.1:50051", help="where ccoe serve listens")
+    parser.add_argument(
+        "--ccoe", type=Path, default=Path("build/bin/ccoe"), help="the program ccoe"
+    )
     parser.set_defaults(run=run_evaluate)
 
 
 def run_evaluate(arguments: argparse.Namespace) -> None:
-    from .evaluate import evaluate
+    from .evaluate import Server, evaluate
 
-    print(evaluate(arguments.package, arguments.model, arguments.data, arguments.limit))
+    server = Server(arguments.server, arguments.ccoe)
+    print(evaluate(arguments.package, arguments.model, arguments.data, server))
 
 
 def add_gate(commands: argparse._SubParsersAction) -> None:

@@ -1,6 +1,10 @@
 """Scores a package on its domain's dev set, beside its own base."""
 
+import json
 import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +12,21 @@ import torch
 from torch.nn import functional
 from transformers import LlamaForCausalLM
 
-from .base_model import BaseModel, load_base
+from .base_model import load_base
 from .data import Example, batches, encode_records, read_records
 from .gate import GateRules, measure
 from .package import load_expert, read_json, update_expert
 
 MAX_NEW_TOKENS = 96
-BATCH = 10
+STREAMS = 8
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `ccoe serve`, asked by the program `ccoe`."""
+
+    address: str
+    ccoe: Path
 
 
 def normalise(text: str) -> str:
@@ -35,51 +47,37 @@ def dev_loss(model: LlamaForCausalLM, examples: list[Example]) -> float:
     return total / count
 
 
-def answers(base: BaseModel, prompts: list[list[int]]) -> list[str]:
-    """Greedy answers, in batches padded on the left, ordered by length."""
-    end = base.tokenizer.control["<|im_end|>"]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    texts = [""] * len(prompts)
-    for begin in range(0, len(order), BATCH):
-        rows = order[begin : begin + BATCH]
-        width = max(len(prompts[i]) for i in rows)
-        ids = torch.full((len(rows), width), end)
-        mask = torch.zeros((len(rows), width), dtype=torch.int64)
-        for row, i in enumerate(rows):
-            ids[row, width - len(prompts[i]) :] = torch.tensor(prompts[i])
-            mask[row, width - len(prompts[i]) :] = 1
-        with torch.no_grad():
-            out = base.model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=MAX_NEW_TOKENS, do_sample=False,
-                eos_token_id=end, pad_token_id=end,
-            )  # fmt: skip
-        for row, i in enumerate(rows):
-            texts[i] = base.tokenizer.decode(out[row, width:].tolist())
-    return texts
+def answer(server: Server, domain: str, prompt: str) -> str:
+    """The greedy answer of a running server."""
+    command = [
+        str(server.ccoe), "generate", "--server", server.address, "--domain", domain,
+        "--temperature", "0", "--max-tokens", str(MAX_NEW_TOKENS), "--json", "-",
+    ]  # fmt: skip
+    out = subprocess.run(command, input=prompt, check=True, capture_output=True, text=True).stdout
+    return json.loads(out.splitlines()[-1])["text"]
 
 
-def score(base: BaseModel, records: list[dict[str, str]]) -> dict[str, Any]:
-    prompts = [base.chat.user_ids(record["prompt"]) for record in records]
-    texts = answers(base, prompts)
-    right = sum(normalise(t) == normalise(r["answer"]) for t, r in zip(texts, records))
-    examples = encode_records(records, base.chat, max_tokens=4096)
-    return {"loss": round(dev_loss(base.model, examples), 4), "exact_match": right}
+def exact_matches(server: Server, domain: str, records: list[dict[str, str]]) -> int:
+    with ThreadPoolExecutor(STREAMS) as pool:
+        texts = pool.map(lambda record: answer(server, domain, record["prompt"]), records)
+        return sum(normalise(t) == normalise(r["answer"]) for t, r in zip(texts, records))
 
 
-def evaluate(package: Path, model: Path, data: Path, limit: int) -> dict[str, Any]:
-    """`data` holds one folder for each domain. Writes what it measures into the package."""
+def evaluate(package: Path, model: Path, data: Path, server: Server) -> dict[str, Any]:
+    """`data` holds one folder for each domain; `server` serves the package. Writes what it measures
+    into the package."""
     manifest = read_json(package / "expert.json")
     domain = manifest["domain"]
     records = read_records(data / domain / "dev.jsonl")
-    step = max(1, len(records) // limit)
-    records = records[::step][:limit]
     base = load_base(model)
-    scores: dict[str, Any] = {"dev_examples": len(records)}
-    scores["base"] = score(base, records)
-    print("base", scores["base"], flush=True)
-    load_expert(base, package)
-    scores["expert"] = score(base, records)
-    print("expert", scores["expert"], flush=True)
+    examples = encode_records(records, base.chat, max_tokens=4096)
+    scores: dict[str, Any] = {"dev_examples": len(records), "base": {}, "expert": {}}
+    for who, name in (("base", "general"), ("expert", domain)):
+        if who == "expert":
+            load_expert(base, package)
+        scores[who]["loss"] = round(dev_loss(base.model, examples), 4)
+        scores[who]["exact_match"] = exact_matches(server, name, records)
+        print(who, scores[who], flush=True)
     scores["gate"] = gate_scores(manifest, data)
     update_expert(package, "scores", scores)
     return scores
