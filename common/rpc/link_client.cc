@@ -46,7 +46,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
 
 // An expert at the other end. Lives as long as the client; is attached to one connection after
 // another. What the engine says while there is none is dropped: the removal of the replica, which
-// is on its way to the engine, fails those sessions.
+// is on its way to the engine, moves or fails those sessions.
 class Replica final : public runtime::RemoteExpert {
  public:
   Replica(int hidden, LinkObserver* observer) : hidden_(hidden), observer_(observer) {}

@@ -39,7 +39,7 @@ struct LinkClientOptions {
 
 // The backbone's end of the link to one expert process, which may serve several experts. Connects,
 // shakes hands, adds the experts to the engine as replicas, and carries rows and results; when the
-// stream is lost its sessions fail with UNAVAILABLE, and it connects again with backoff.
+// stream is lost the engine moves or fails its sessions, and it connects again with backoff.
 // Thread-safe. Outlives the engine's use of it: Stop it, destroy the engine, then destroy it.
 class LinkClient {
  public:

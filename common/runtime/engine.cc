@@ -145,7 +145,8 @@ void EngineImpl::RemoveReplica(RemoteExpert* replica, absl::Status why) {
     for (const auto& [id, sequence] : local_) {
       if (sequence->replica == replica) lost.push_back(id);
     }
-    for (SessionId id : lost) MoveOrFail(*FindLocal(id), why);
+    // Each goes to the front of the queue: the one that came first last.
+    for (auto id = lost.rbegin(); id != lost.rend(); ++id) MoveOrFail(*FindLocal(*id), why);
   });
 }
 

@@ -44,7 +44,7 @@ struct EngineOptions {
   bool serve_general = true;
   size_t kv_budget_bytes = size_t{1} << 30;  // KV pages, allocated at start
   // Boundary states of sessions whose rows leave for an expert elsewhere, allocated as needed. 0:
-  // as many rows as the KV pool has positions in all layers, so that both are full at once.
+  // as many rows as the KV pool has positions in all layers. In addition to kv_budget_bytes.
   size_t boundary_budget_bytes = 0;
   int max_sessions = 256;              // running at a time
   int max_waiting = 256;               // queued for blocks

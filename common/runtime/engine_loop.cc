@@ -43,27 +43,30 @@ void EngineImpl::Loop() {
 
 void EngineImpl::AdmitWaiting() {
   const absl::Time now = absl::Now();
+  // A session that has begun and moves keeps its place and its memory: it waits for its new replica
+  // alone.
   size_t running = local_.size() - waiting_.size();
+  for (SessionId id : waiting_) running += FindLocal(id)->started() ? 1 : 0;
   bool blocked = false;
   std::vector<SessionId> still;
   std::vector<std::pair<SessionId, absl::Status>> failed;
   for (SessionId id : waiting_) {
     LocalSequence& sequence = *FindLocal(id);
+    const bool started = sequence.started();
     if (now >= sequence.queue_deadline) {
-      failed.emplace_back(id,
-                          sequence.lost.ok()
-                              ? base::MakeError(base::Reason::kQueueTimeout,
-                                                "waited for KV blocks until the queue time ran out",
-                                                {.metadata = {}, .retry_after = kQueueRetryDelay})
-                              : sequence.lost);
-    } else if (blocked || sequence.retry_at > now ||
-               running >= static_cast<size_t>(options_.max_sessions)) {
+      failed.emplace_back(
+          id, started ? sequence.lost
+                      : base::MakeError(base::Reason::kQueueTimeout,
+                                        "waited for KV blocks until the queue time ran out",
+                                        {.metadata = {}, .retry_after = kQueueRetryDelay}));
+    } else if (sequence.retry_at > now ||
+               (!started && (blocked || running >= static_cast<size_t>(options_.max_sessions)))) {
       still.push_back(id);
     } else {
       waiting_sessions_.fetch_sub(1);  // first, for Admit may end the session at once
       absl::Status status = Admit(sequence);
       if (status.ok()) {
-        ++running;
+        running += started ? 0 : 1;
         continue;
       }
       waiting_sessions_.fetch_add(1);
