@@ -73,8 +73,9 @@ class Backbone {
   virtual std::shared_ptr<const Catalog> GetCatalog() const = 0;
   // OK when sessions can be opened; otherwise why not (UNAVAILABLE).
   virtual absl::Status Health() const = 0;
-  // Sessions of the whole backbone; memory only where it is this process that holds it.
   virtual runtime::EngineStats Stats() const = 0;
+  // Whether this process computes: then the memory in Stats is its own.
+  virtual bool IsInThisProcess() const = 0;
   // The bytes of a token; empty for control tokens and where the backbone does not tell.
   virtual std::string TokenBytes(int32_t id) const = 0;
 

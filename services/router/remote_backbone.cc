@@ -74,11 +74,15 @@ CatalogEntry EntryOf(const internal::v1::ExpertStatus& status) {
   return entry;
 }
 
-// Without memory: the process that holds it counts it.
 runtime::EngineStats StatsOf(const internal::v1::EngineLoad& load) {
   runtime::EngineStats stats;
   stats.sessions_running = load.sessions_running();
   stats.sessions_waiting = load.sessions_waiting();
+  stats.kv_pages_total = load.kv_pages_total();
+  stats.kv_pages_used = load.kv_pages_used();
+  stats.kv_page_bytes = static_cast<size_t>(load.kv_page_bytes());
+  stats.weights_bytes = static_cast<size_t>(load.weights_bytes());
+  stats.boundary_bytes_used = static_cast<size_t>(load.boundary_bytes_used());
   return stats;
 }
 

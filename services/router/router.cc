@@ -48,9 +48,11 @@ Router::Router(const RouterOptions& options) : state_(std::make_unique<State>(op
   core.metrics().SetGaugeSource([&core] {
     const runtime::EngineStats stats = core.backbone().Stats();
     telemetry::GaugeValues values;
-    values.kv_blocks_used = stats.kv_pages_used;
-    values.kv_blocks_free = stats.kv_pages_total - stats.kv_pages_used;
-    values.boundary_state_bytes = stats.boundary_bytes_used;
+    if (core.backbone().IsInThisProcess()) {
+      values.kv_blocks_used = stats.kv_pages_used;
+      values.kv_blocks_free = stats.kv_pages_total - stats.kv_pages_used;
+      values.boundary_state_bytes = stats.boundary_bytes_used;
+    }
     values.sessions_running = stats.sessions_running;
     values.sessions_waiting = stats.sessions_waiting;
     values.queue_requests = stats.sessions_waiting;
