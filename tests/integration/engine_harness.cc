@@ -126,6 +126,7 @@ absl::Status LoopbackLink::Connect(runtime::Engine* backbone, runtime::Engine* e
 }
 
 void LoopbackLink::Cut() {
+  if (cut_.exchange(true)) return;
   backbone_->RemoveReplica(this, absl::UnavailableError("the expert is gone"));
   expert_->DetachListener(this);
 }
@@ -133,33 +134,35 @@ void LoopbackLink::Cut() {
 int LoopbackLink::CreditRows() const { return credit_rows_ - in_flight_; }
 
 void LoopbackLink::OpenSession(runtime::SessionId session, const runtime::RemoteSpec& spec) {
-  expert_->OpenRemote(session, spec, this);
+  if (!cut_) expert_->OpenRemote(session, spec, this);
 }
 
 void LoopbackLink::Send(std::vector<runtime::HiddenRows> rows) {
   int count = 0;
   for (const runtime::HiddenRows& item : rows) count += static_cast<int>(item.tokens.size());
   max_in_flight_ = std::max<int>(max_in_flight_, in_flight_ += count);
-  expert_->FeedRows(this, std::move(rows));
+  if (!cut_) expert_->FeedRows(this, std::move(rows));
 }
 
-void LoopbackLink::CloseSession(runtime::SessionId session) { expert_->CloseRemote(this, session); }
+void LoopbackLink::CloseSession(runtime::SessionId session) {
+  if (!cut_) expert_->CloseRemote(this, session);
+}
 
 void LoopbackLink::OnOpened(runtime::SessionId session, const absl::Status& status) {
-  backbone_->RemoteOpened(this, session, status);
+  if (!cut_) backbone_->RemoteOpened(this, session, status);
 }
 
 void LoopbackLink::OnResults(std::vector<runtime::RemoteResult> results) {
-  backbone_->RemoteResults(this, std::move(results));
+  if (!cut_) backbone_->RemoteResults(this, std::move(results));
 }
 
 void LoopbackLink::OnFailed(runtime::SessionId session, const absl::Status& status) {
-  backbone_->RemoteFailed(this, session, status);
+  if (!cut_) backbone_->RemoteFailed(this, session, status);
 }
 
 void LoopbackLink::OnConsumed(int rows) {
   in_flight_ -= rows;
-  backbone_->LinkReady(this);
+  if (!cut_) backbone_->LinkReady(this);
 }
 
 }  // namespace ccoe::testing

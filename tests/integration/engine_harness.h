@@ -69,14 +69,14 @@ class Collector final : public runtime::SessionListener {
 };
 
 // Connects a backbone's engine with an expert's, in one process: what a link does, without a wire.
-// Destroy it after both engines.
+// Lifetime: Cut it, destroy the backbone's engine, the expert's, then this.
 class LoopbackLink final : public runtime::RemoteExpert, public runtime::RemoteListener {
  public:
   explicit LoopbackLink(int credit_rows) : credit_rows_(credit_rows) {}
   // Adds `expert` to the backbone.
   absl::Status Connect(runtime::Engine* backbone, runtime::Engine* expert_engine,
                        const runtime::ExpertInfo& expert);
-  // As when the expert's process dies.
+  // As when the expert's process dies: neither engine hears from the other any more. Again: nothing.
   void Cut();
 
   int CreditRows() const override;
@@ -93,6 +93,7 @@ class LoopbackLink final : public runtime::RemoteExpert, public runtime::RemoteL
 
  private:
   const int credit_rows_;
+  std::atomic<bool> cut_{false};
   std::atomic<int> in_flight_{0};
   std::atomic<int> max_in_flight_{0};
   runtime::Engine* backbone_ = nullptr;

@@ -20,15 +20,18 @@ class ReplicaTest : public ::testing::Test {
     lower_.layer_end = kSplit;
     upper_.layer_begin = kSplit;
   }
-  ~ReplicaTest() override {
-    backbone_ = nullptr;
-    experts_.clear();
-  }
+  ~ReplicaTest() override { Stop(); }
 
   void Start(int replicas) {
+    Stop();
     backbone_ = MakeEngine(model_, lower_);
-    experts_.clear();
     for (int i = 0; i < replicas; ++i) AddReplica();
+  }
+  void Stop() {
+    for (const auto& link : links_) link->Cut();
+    backbone_ = nullptr;
+    experts_.clear();
+    links_.clear();
   }
   void AddReplica() {
     experts_.push_back(MakeEngine(model_, upper_));
