@@ -1,8 +1,6 @@
 #include "common/rpc/link_client.h"
 
 #include <grpcpp/alarm.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
 #include <map>
@@ -15,6 +13,7 @@
 #include "common/base/error.h"
 #include "common/base/mutex.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/channel.h"
 #include "common/rpc/link_connection.h"
 #include "common/rpc/link_frames.h"
 #include "common/telemetry/log.h"
@@ -27,22 +26,8 @@ using internal::v1::LinkResponse;
 using runtime::HiddenRows;
 using runtime::SessionId;
 
-constexpr int kKeepaliveTimeMs = 15'000;
-constexpr int kKeepaliveTimeoutMs = 5'000;
 // A link that stood this long is tried again at once when it is lost.
 constexpr absl::Duration kStableAfter = absl::Seconds(5);
-
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  // Waiting between attempts is the client's own business.
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-}
 
 // An expert at the other end. Lives as long as the client; is attached to one connection after
 // another. What the engine says while there is none is dropped: the removal of the replica, which
@@ -272,7 +257,7 @@ class LinkClient::Impl final : public LinkConnectionEvents {
     }
     if (changed) Notify(status);
     base::MutexLock lock(&mutex_);
-    connection_ = nullptr;
+    connection_ = nullptr;  // the last one on gRPC's threads; see channel.h
     if (!stopping_) WaitAndConnect();
     idle_.SignalAll();
   }

@@ -72,7 +72,6 @@ void LinkConnection::OnWriteDone(bool ok) {
 }
 
 void LinkConnection::OnDone(const grpc::Status& grpc_status) {
-  const std::shared_ptr<LinkConnection> self = std::move(self_);
   alarm_.Cancel();
   absl::Status status;
   {
@@ -80,7 +79,9 @@ void LinkConnection::OnDone(const grpc::Status& grpc_status) {
     status = end_status_.ok() ? FromGrpcStatus(grpc_status) : end_status_;
   }
   if (status.ok()) status = absl::UnavailableError("the expert closed the link");
-  events_.OnDone(status);
+  LinkConnectionEvents& events = events_;
+  self_ = nullptr;  // the owner's is left
+  events.OnDone(status);
 }
 
 absl::Status LinkConnection::Handle() {

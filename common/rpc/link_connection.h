@@ -28,12 +28,12 @@ class LinkConnectionEvents {
 };
 
 // One attempt of a backbone to speak with an expert process: a stream from its Hello to its end.
-// Keeps itself alive until OnDone. Thread-safe; never blocks.
+// Keeps itself alive until its end; the owner holds it until OnDone. Thread-safe; never blocks.
 class LinkConnection final
     : public grpc::ClientBidiReactor<internal::v1::LinkRequest, internal::v1::LinkResponse>,
       public std::enable_shared_from_this<LinkConnection> {
  public:
-  // `events` lives until OnDone returned.
+  // `events` lives until its OnDone returned, which may destroy this.
   LinkConnection(LinkConnectionEvents& events, absl::Duration handshake_timeout)
       : events_(events), handshake_timeout_(handshake_timeout) {}
 

@@ -2,8 +2,6 @@
 
 #include <grpcpp/alarm.h>
 #include <grpcpp/client_context.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
 #include <map>
@@ -15,6 +13,7 @@
 #include "ccoe/internal/v1/session.grpc.pb.h"
 #include "common/base/error.h"
 #include "common/base/mutex.h"
+#include "common/rpc/channel.h"
 #include "common/rpc/link_handshake.h"
 #include "common/rpc/link_session.h"
 #include "common/rpc/status.h"
@@ -27,20 +26,13 @@ namespace {
 using internal::v1::BackboneService;
 using runtime::SessionId;
 
-constexpr int kKeepaliveTimeMs = 15'000;
-constexpr int kKeepaliveTimeoutMs = 5'000;
 // Vocabularies and scores are larger than what others send.
 constexpr int kMaxMessageBytes = 32 << 20;
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+grpc::ChannelArguments Arguments() {
   grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return arguments;
 }
 
 ModelDescription DescriptionOf(const internal::v1::GetModelResponse& response) {
@@ -129,7 +121,7 @@ class RemoteBackbone::Impl {
  public:
   explicit Impl(RemoteBackboneOptions options)
       : options_(std::move(options)),
-        stub_(BackboneService::NewStub(MakeChannel(options_.address))),
+        stub_(BackboneService::NewStub(rpc::MakeChannel(options_.address, Arguments()))),
         backoff_(options_.min_backoff) {
     base::MutexLock lock(&mutex_);
     health_ = Unreachable("connecting");
@@ -199,7 +191,7 @@ class RemoteBackbone::Impl {
     }
     stub_->async()->Tokenize(
         &call->context, &call->request, &call->response,
-        [this, call, done = std::move(done)](const grpc::Status& status) {
+        [this, call, done = std::move(done)](const grpc::Status& status) mutable {
           if (!status.ok()) {
             done(rpc::FromGrpcStatus(status));
           } else {
@@ -210,6 +202,7 @@ class RemoteBackbone::Impl {
             }
             done(std::move(pieces));
           }
+          call = nullptr;
           base::MutexLock lock(&mutex_);
           --calls_;
           idle_.SignalAll();
@@ -246,24 +239,24 @@ class RemoteBackbone::Impl {
 
   void Forget(SessionId id) {
     base::MutexLock lock(&mutex_);
-    sessions_.erase(id);
+    sessions_.erase(id);  // the last one on gRPC's threads; see channel.h
     idle_.SignalAll();
   }
 
   // A connection is a chain: GetModel, GetVocabulary, Watch until it ends, a pause, and again.
-  std::shared_ptr<grpc::ClientContext> NewContext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  grpc::ClientContext* NewContext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     connecting_ = true;
-    context_ = std::make_shared<grpc::ClientContext>();
-    return context_;
+    context_ = std::make_unique<grpc::ClientContext>();
+    return context_.get();
   }
 
   void AskModel() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const auto context = NewContext();
+    grpc::ClientContext* context = NewContext();
     context->set_deadline(absl::ToChronoTime(absl::Now() + options_.call_timeout));
     const auto request = std::make_shared<internal::v1::GetModelRequest>();
     const auto response = std::make_shared<internal::v1::GetModelResponse>();
-    stub_->async()->GetModel(context.get(), request.get(), response.get(),
-                             [this, context, request, response](const grpc::Status& status) {
+    stub_->async()->GetModel(context, request.get(), response.get(),
+                             [this, request, response](const grpc::Status& status) {
                                base::MutexLock lock(&mutex_);
                                if (!status.ok() || stopping_) return Retry(status);
                                const bool known =
@@ -274,12 +267,12 @@ class RemoteBackbone::Impl {
   }
 
   void AskVocabulary() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const auto context = NewContext();
+    grpc::ClientContext* context = NewContext();
     context->set_deadline(absl::ToChronoTime(absl::Now() + options_.call_timeout));
     const auto request = std::make_shared<internal::v1::GetVocabularyRequest>();
     const auto response = std::make_shared<internal::v1::GetVocabularyResponse>();
-    stub_->async()->GetVocabulary(context.get(), request.get(), response.get(),
-                                  [this, context, request, response](const grpc::Status& status) {
+    stub_->async()->GetVocabulary(context, request.get(), response.get(),
+                                  [this, request, response](const grpc::Status& status) {
                                     base::MutexLock lock(&mutex_);
                                     if (!status.ok() || stopping_) return Retry(status);
                                     vocabulary_ = response;
@@ -288,13 +281,13 @@ class RemoteBackbone::Impl {
   }
 
   void StartWatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const auto context = NewContext();
+    grpc::ClientContext* context = NewContext();
     auto* watch = new Watch([this](const auto& response) { OnState(response); },
-                            [this, context](const grpc::Status& status) {
+                            [this](const grpc::Status& status) {
                               base::MutexLock lock(&mutex_);
                               Retry(status);
                             });
-    watch->Start(*stub_, context.get());
+    watch->Start(*stub_, context);
   }
 
   void OnState(const internal::v1::WatchResponse& response) {
@@ -324,7 +317,7 @@ class RemoteBackbone::Impl {
                             {{"backbone", options_.address}, {"message", status.error_message()}});
     }
     health_ = Unreachable(status.ok() ? "it ended the connection" : status.error_message());
-    context_ = nullptr;
+    context_ = nullptr;  // before idle_; see channel.h
     if (stopping_) {
       connecting_ = false;
       idle_.SignalAll();
@@ -346,7 +339,7 @@ class RemoteBackbone::Impl {
 
   mutable base::Mutex mutex_;
   base::CondVar idle_;
-  std::shared_ptr<grpc::ClientContext> context_ ABSL_GUARDED_BY(mutex_);  // of the chain's call
+  std::unique_ptr<grpc::ClientContext> context_ ABSL_GUARDED_BY(mutex_);  // of the chain's call
   std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);
   bool connecting_ ABSL_GUARDED_BY(mutex_) = false;  // a link of the chain is under way
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -115,9 +115,10 @@ void RemoteSession::OnWriteDone(bool ok) {
 }
 
 void RemoteSession::OnDone(const grpc::Status& status) {
-  const std::shared_ptr<RemoteSession> self = std::move(self_);
   if (!finished_) listener_.OnFailed(FinalStatus(status));
-  on_done_();
+  const std::function<void()> on_done = std::move(on_done_);
+  self_ = nullptr;  // the owner's is left
+  on_done();
 }
 
 absl::Status RemoteSession::FinalStatus(const grpc::Status& status) {

@@ -16,12 +16,13 @@
 namespace ccoe::router {
 
 // One session at a backbone process: a stream of BackboneService.Session that hands its messages to
-// a listener. Keeps itself alive until the stream is done. Thread-safe.
+// a listener. Keeps itself alive until the stream is done; the owner holds it until `on_done`.
+// Thread-safe.
 class RemoteSession final
     : public grpc::ClientBidiReactor<internal::v1::SessionRequest, internal::v1::SessionResponse>,
       public std::enable_shared_from_this<RemoteSession> {
  public:
-  // `on_done` is called after the listener's last call.
+  // `on_done` is called after the listener's last call and may destroy this.
   RemoteSession(runtime::SessionListener& listener, std::function<void()> on_done)
       : listener_(listener), on_done_(std::move(on_done)) {}
 
@@ -43,7 +44,7 @@ class RemoteSession final
   void Close();
 
   runtime::SessionListener& listener_;
-  const std::function<void()> on_done_;
+  std::function<void()> on_done_;
   grpc::ClientContext context_;
   std::shared_ptr<RemoteSession> self_;
   internal::v1::SessionResponse response_;
