@@ -112,12 +112,18 @@ absl::Status CompleteConfig(EngineConfig* config) {
     return absl::InvalidArgumentError("engine.model is missing: a GGUF file or a model folder");
   }
   CCOE_RETURN_IF_ERROR(CheckExists("engine.model", config->model()));
+  CCOE_RETURN_IF_ERROR(At("engine.arithmetic", ArithmeticOf(*config).status()));
   CCOE_RETURN_IF_ERROR(CheckRange("engine.threads", config->threads(), 0, 1024));
   CCOE_RETURN_IF_ERROR(CheckRange("engine.kv_cache_mib", config->kv_cache_mib(), 1, 1 << 20));
   CCOE_RETURN_IF_ERROR(CheckRange("engine.max_sessions", config->max_sessions(), 1, 65536));
   CCOE_RETURN_IF_ERROR(CheckRange("engine.max_waiting", config->max_waiting(), 0, 65536));
   CCOE_RETURN_IF_ERROR(CheckRange("engine.max_step_rows", config->max_step_rows(), 1, 8192));
   return CheckRange("engine.max_context", config->max_context(), 0, 1 << 24);
+}
+
+absl::StatusOr<compute::Arithmetic> ArithmeticOf(const EngineConfig& config) {
+  if (config.arithmetic() == "fast") return compute::Arithmetic::kI8B32;
+  return compute::ParseArithmetic(config.arithmetic());
 }
 
 absl::Status CompleteConfig(LimitsConfig* config) {

@@ -3,7 +3,9 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "common/compute/device.h"
 
 namespace google::protobuf {
 class Message;
@@ -33,6 +35,9 @@ std::string ConfigToJson(const google::protobuf::Message& config);
 absl::Status CompleteConfig(internal::v1::ServerConfig* config);
 absl::Status CompleteConfig(internal::v1::EngineConfig* config);
 absl::Status CompleteConfig(internal::v1::LimitsConfig* config);
+
+// What the name in a completed configuration stands for.
+absl::StatusOr<compute::Arithmetic> ArithmeticOf(const internal::v1::EngineConfig& config);
 
 // As in CompleteConfig: what else a program's configuration may name. INVALID_ARGUMENT names `key`.
 absl::Status CheckExists(absl::string_view key, const std::string& path);  // a file or a folder

@@ -9,6 +9,7 @@
 #include "ccoe/internal/v1/config.pb.h"
 #include "common/base/error.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/config.h"
 #include "common/telemetry/log.h"
 
 namespace ccoe::rpc {
@@ -16,11 +17,6 @@ namespace {
 
 using internal::v1::EngineConfig;
 using internal::v1::ServerConfig;
-
-absl::StatusOr<compute::Arithmetic> ArithmeticOf(const EngineConfig& config) {
-  if (config.arithmetic() == "fast") return compute::Arithmetic::kI8B32;
-  return compute::ParseArithmetic(config.arithmetic());
-}
 
 telemetry::StepPhase PhaseOf(runtime::Phase phase) {
   switch (phase) {

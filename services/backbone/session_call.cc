@@ -146,8 +146,7 @@ void SessionCall::OnFinished(const runtime::Finished& finished) {
     session_.reset();
     if (!ending_) {
       queue_.push_back(std::move(response));
-      ending_ = true;
-      Pump();
+      EndLocked();
     }
   }
   Unref();
@@ -171,11 +170,16 @@ void SessionCall::Abort(const absl::Status& status) {
   if (slow_alarm_ != nullptr) slow_alarm_->Cancel();
   if (session_.has_value()) options_.engine->Cancel(*session_, status);
   if (!end_status_.ok() || finished_) return;
-  ending_ = true;
   end_status_ = status;
   queue_.clear();
+  EndLocked();
+}
+
+void SessionCall::EndLocked() {
+  ending_ = true;
   Pump();
-  // The status stands behind what was written before; the router may read neither.
+  // The router may read neither what was written before nor the status.
+  if (cut_off_alarm_ != nullptr) return;
   cut_off_alarm_ = After(options_.slow_reader_timeout, [this] {
     base::MutexLock lock(&mutex_);
     if (context_ != nullptr) context_->TryCancel();

@@ -25,8 +25,8 @@ struct SessionCallOptions {
   int max_context = 0;
   // Between Open and Decide.
   absl::Duration decide_timeout = absl::Seconds(10);
-  // Responses that wait for the router; then the session pauses, and ends after the timeout. A
-  // status that is not read in this time either is not waited for.
+  // Responses that wait for the router; then the session pauses, and ends after the timeout. What
+  // is not read in this time after a session's end is not waited for.
   size_t max_queued_responses = 64;
   absl::Duration slow_reader_timeout = absl::Seconds(30);
 };
@@ -60,6 +60,8 @@ class SessionCall final
   // Ends the stream and the session; what is queued is dropped. The first status wins.
   void Abort(const absl::Status& status);
   void Send(internal::v1::SessionResponse response);
+  // Nothing more is queued; what is queued and the status have a time to be read.
+  void EndLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WatchSlowReader() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Calls `then` after `delay`, unless the alarm is cancelled.
@@ -86,7 +88,7 @@ class SessionCall final
   bool paused_by_router_ ABSL_GUARDED_BY(mutex_) = false;
   std::unique_ptr<grpc::Alarm> decide_alarm_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<grpc::Alarm> slow_alarm_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<grpc::Alarm> cut_off_alarm_ ABSL_GUARDED_BY(mutex_);  // from Abort to OnDone
+  std::unique_ptr<grpc::Alarm> cut_off_alarm_ ABSL_GUARDED_BY(mutex_);  // from the end to OnDone
 };
 
 }  // namespace ccoe::backbone

@@ -27,11 +27,6 @@ using internal::v1::ServeConfig;
 // The time that calls have to end after they were cancelled.
 constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 
-absl::StatusOr<compute::Arithmetic> ArithmeticOf(const EngineConfig& config) {
-  if (config.arithmetic() == "fast") return compute::Arithmetic::kI8B32;
-  return compute::ParseArithmetic(config.arithmetic());
-}
-
 // Hands what the engine does to the metrics.
 class StepObserver final : public runtime::EngineObserver {
  public:
@@ -66,7 +61,7 @@ absl::StatusOr<std::unique_ptr<router::LocalBackbone>> LoadBackbone(
   router::LocalBackboneOptions backbone;
   CCOE_ASSIGN_OR_RETURN(backbone.model, model::Model::Load(config.model(), load));
   CCOE_ASSIGN_OR_RETURN(backbone.experts, rpc::LoadExperts(options.config.experts()));
-  CCOE_ASSIGN_OR_RETURN(backbone.cpu.arithmetic, ArithmeticOf(config));
+  CCOE_ASSIGN_OR_RETURN(backbone.cpu.arithmetic, rpc::ArithmeticOf(config));
   backbone.cpu.threads = config.threads();
   backbone.kv_budget_bytes = static_cast<size_t>(config.kv_cache_mib()) << 20;
   backbone.max_sessions = config.max_sessions();
@@ -82,7 +77,6 @@ absl::StatusOr<std::unique_ptr<router::LocalBackbone>> LoadBackbone(
 absl::Status CompleteServeConfig(ServeConfig* config) {
   CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_server()));
   CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_engine()));
-  CCOE_RETURN_IF_ERROR(ArithmeticOf(config->engine()).status());
   CCOE_RETURN_IF_ERROR(rpc::CheckExperts(config->experts()));
   return rpc::CompleteConfig(config->mutable_limits());
 }
@@ -101,7 +95,7 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
   const ServeConfig& config = options.config;
   auto state = std::make_unique<State>();
   state->drain_timeout = rpc::FromProto(config.server().drain_timeout());
-  CCOE_ASSIGN_OR_RETURN(const compute::Arithmetic arithmetic, ArithmeticOf(config.engine()));
+  CCOE_ASSIGN_OR_RETURN(const compute::Arithmetic arithmetic, rpc::ArithmeticOf(config.engine()));
   state->metrics = std::make_unique<telemetry::Metrics>(telemetry::MetricsOptions{
       "serve", CCOE_VERSION, std::string(compute::ArithmeticName(arithmetic))});
   state->observer = std::make_unique<StepObserver>(*state->metrics);

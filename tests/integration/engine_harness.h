@@ -76,7 +76,8 @@ class LoopbackLink final : public runtime::RemoteExpert, public runtime::RemoteL
   // Adds `expert` to the backbone.
   absl::Status Connect(runtime::Engine* backbone, runtime::Engine* expert_engine,
                        const runtime::ExpertInfo& expert);
-  // As when the expert's process dies: neither engine hears from the other any more. Again: nothing.
+  // As when the expert's process dies: neither engine hears from the other any more. Again:
+  // nothing.
   void Cut();
 
   int CreditRows() const override;

@@ -129,5 +129,18 @@ TEST_F(SessionCallTest, ARouterThatNeverReadsIsCutOff) {
   EXPECT_LT(absl::Now() - start, kPatience);
 }
 
+// All that it has not read fits the queue, so that the session itself never had to wait.
+TEST_F(SessionCallTest, ARouterThatNeverReadsTheEndIsCutOff) {
+  options_.max_queued_responses = 1000;
+  options_.slow_reader_timeout = absl::Milliseconds(50);
+  Open();
+  Decide();
+  ASSERT_TRUE(Runs());
+  EXPECT_TRUE(Ends());
+  const absl::Time start = absl::Now();
+  server_->Shutdown(kPatience);  // waits for its calls
+  EXPECT_LT(absl::Now() - start, kPatience);
+}
+
 }  // namespace
 }  // namespace ccoe::testing

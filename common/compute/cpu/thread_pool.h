@@ -50,14 +50,13 @@ class ThreadPool {
   void OpenLoop(int count, absl::FunctionRef<void(int, int)>* body);
   void CloseLoop();
   // Looks at the machine's load from time to time and sets spin_us_.
-  void AdaptSpin();
+  void AdaptSpin() ABSL_EXCLUSIVE_LOCKS_REQUIRED(caller_mutex_);
 
   const std::chrono::microseconds spin_;  // when there are cores enough
   std::atomic<int64_t> spin_us_;          // now
-  // Used by the caller whose loop runs.
-  std::chrono::steady_clock::time_point look_again_;
-  bool was_crowded_ = false;
-  base::Mutex caller_mutex_;  // held by the caller whose loop runs
+  base::Mutex caller_mutex_;              // held by the caller whose loop runs
+  std::chrono::steady_clock::time_point look_again_ ABSL_GUARDED_BY(caller_mutex_);
+  bool was_crowded_ ABSL_GUARDED_BY(caller_mutex_) = false;
 
   // Written only while the loop is closed and no worker is in it.
   absl::FunctionRef<void(int, int)>* body_ = nullptr;

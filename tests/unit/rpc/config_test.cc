@@ -69,6 +69,9 @@ TEST(ConfigTest, NamesTheKeyThatIsOutOfItsRange) {
   engine.set_model(kModel);
   engine.set_kv_cache_mib(0);
   EXPECT_THAT(std::string(CompleteConfig(&engine).message()), HasSubstr("engine.kv_cache_mib"));
+  engine.set_kv_cache_mib(1);
+  engine.set_arithmetic("precise");
+  EXPECT_THAT(std::string(CompleteConfig(&engine).message()), HasSubstr("engine.arithmetic"));
   LimitsConfig limits;
   limits.mutable_max_queue_time()->set_seconds(-1);
   EXPECT_THAT(std::string(CompleteConfig(&limits).message()), HasSubstr("limits.max_queue_time"));
