@@ -47,6 +47,40 @@ def run_train(arguments: argparse.Namespace) -> None:
     Trainer(TrainOptions(**values)).run()
 
 
+def add_study(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "study",
+        help="compare attach depths and ranks by small runs; propose those that fit a budget",
+        description="Trains on EXAMPLES of DATA/<domain>/train.jsonl for each domain, attach depth "
+        "and rank, and appends the loss on DATA/<domain>/dev.jsonl to OUT/study.jsonl. Run again "
+        "with the same OUT to resume, or with another --budget-mb to plan only.",
+    )
+    parser.add_argument("--model", type=Path, required=True, help="the base model, a GGUF file")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the domains' folders")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and results")
+    parser.add_argument("--domains", nargs="+", default=["code", "law"])
+    parser.add_argument("--depths", nargs="+", type=int, default=[12, 18, 22, 26])
+    parser.add_argument("--ranks", nargs="+", type=int, default=[8, 32])
+    parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--budget-mb", type=float, help="propose what fits so many 10^6 bytes")
+    parser.set_defaults(run=run_study)
+
+
+def run_study(arguments: argparse.Namespace) -> None:
+    from .study import plan, study
+
+    points = study(
+        arguments.model, arguments.data, arguments.out,
+        arguments.domains, arguments.depths, arguments.ranks, arguments.examples,
+    )  # fmt: skip
+    for point in points if arguments.budget_mb is None else plan(points, arguments.budget_mb):
+        print(
+            f"{point.domain}: attach depth {point.attach_depth}, rank {point.rank}, "
+            f"{point.package_mb} MB: loss {point.base_loss} -> {point.loss} "
+            f"(-{100 * point.gain:.1f} %)"
+        )
+
+
 def add_package(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "package",
@@ -126,7 +160,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="ccoe_training", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads (default 1)")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_train, add_package, add_evaluate, add_gate, add_pin):
+    for add in (add_train, add_study, add_package, add_evaluate, add_gate, add_pin):
         add(commands)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

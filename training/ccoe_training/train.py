@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ class TrainOptions:
     """A folder with train.jsonl and dev.jsonl."""
     out: Path
     attach_depth: int
+    boundary: Path | None = None
+    """Where boundary states are kept, OUT/boundary when None. Runs may share it."""
     rank: int = 16
     alpha: int = 32
     learning_rate: float = 1e-3
@@ -30,6 +33,8 @@ class TrainOptions:
     epochs: int = 1
     max_tokens: int = 512
     batch_tokens: int = 2048
+    train_examples: int | None = None
+    """As many of the training set, the same ones for one seed; all when None."""
     dev_examples: int = 96
     seed: int = 1
     time_budget_s: float = math.inf
@@ -49,6 +54,8 @@ class Trainer:
         to_mixed(self.model)
         add_lora(self.model, options.attach_depth, spec, options.seed)
         self.train = self._encode("train")
+        if options.train_examples is not None:
+            self.train = random.Random(options.seed).sample(self.train, options.train_examples)
         self.dev = self._encode("dev")[: options.dev_examples]
         self.parameters = lora_parameters(self.model)
         self.optimizer = torch.optim.AdamW(
@@ -72,7 +79,7 @@ class Trainer:
     def _cache(self, examples: list[Example]) -> BoundaryCache:
         stat = self.options.model.stat()
         key = f"{self.base.name} {stat.st_size} {self.options.attach_depth}"
-        folder = self.options.out / "boundary"
+        folder = self.options.boundary or self.options.out / "boundary"
         return BoundaryCache(folder, examples, self.model.config.hidden_size, key)
 
     def loss(self, batch: Batch, split: str) -> torch.Tensor:
