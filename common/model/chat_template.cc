@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_join.h"
@@ -13,6 +14,8 @@ namespace ccoe::model {
 namespace {
 
 using Kind = ChatTemplate::Kind;
+
+constexpr std::string_view kUser = "user";
 
 constexpr std::string_view kSmolLm2System =
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
@@ -72,18 +75,20 @@ class Writer {
   explicit Writer(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
   void Text(std::string_view text) { text_ += text; }
+  // What is written from here to the next control token is what a user said.
+  void BeginUserTurn() { user_begin_ = tokenizer_.Encode(text_).size(); }
 
   void Control(std::string_view token) {
     Flush();
     const std::optional<int32_t> id = tokenizer_.SpecialToken(token);
     if (id.has_value()) {
-      ids_.push_back(*id);
+      chat_.ids.push_back(*id);
     } else if (missing_.empty()) {
       missing_ = token;
     }
   }
 
-  absl::StatusOr<std::vector<int32_t>> Finish(std::string_view template_name) {
+  absl::StatusOr<RenderedChat> Finish(std::string_view template_name) {
     Flush();
     if (!missing_.empty()) {
       return absl::FailedPreconditionError(
@@ -91,26 +96,32 @@ class Writer {
               ", which the model's tokenizer lacks; choose another with --chat-template (",
               ChatTemplate::Names(), ") or send raw text"));
     }
-    return std::move(ids_);
+    return std::move(chat_);
   }
 
  private:
   void Flush() {
     if (text_.empty()) return;
     const std::vector<int32_t> ids = tokenizer_.Encode(text_);
-    ids_.insert(ids_.end(), ids.begin(), ids.end());
+    if (user_begin_.has_value() && *user_begin_ < ids.size()) {
+      const int begin = static_cast<int>(chat_.ids.size() + *user_begin_);
+      chat_.user_turns.push_back({begin, static_cast<int>(chat_.ids.size() + ids.size())});
+    }
+    user_begin_.reset();
+    chat_.ids.insert(chat_.ids.end(), ids.begin(), ids.end());
     text_.clear();
   }
 
   const Tokenizer& tokenizer_;
   std::string text_;
-  std::vector<int32_t> ids_;
+  std::optional<size_t> user_begin_;  // tokens of text_ before it
+  RenderedChat chat_;
   std::string missing_;
 };
 
 absl::Status CheckMessage(const Message& message, bool system_allowed) {
   const bool is_system = message.role == "system";
-  if (!is_system && message.role != "user" && message.role != "assistant") {
+  if (!is_system && message.role != kUser && message.role != "assistant") {
     return absl::InvalidArgumentError(Cat("the role \"", message.role.substr(0, 64),
                                           "\" is unknown; known: system, user, assistant"));
   }
@@ -132,6 +143,7 @@ void WriteChatMl(std::string_view role, std::string_view content, Writer* writer
   writer->Control("<|im_start|>");
   writer->Text(role);
   writer->Text("\n");
+  if (role == kUser) writer->BeginUserTurn();
   writer->Text(content);
   writer->Control("<|im_end|>");
   writer->Text("\n");
@@ -148,6 +160,7 @@ void WriteLlama(std::string_view role, std::string_view before, std::string_view
                 Writer* writer) {
   WriteLlamaHeader(role, writer);
   writer->Text(before);
+  if (role == kUser) writer->BeginUserTurn();
   writer->Text(Trim(content));
   writer->Control("<|eot_id|>");
 }
@@ -282,16 +295,16 @@ std::string_view ChatTemplate::name() const {
   return "unknown";
 }
 
-absl::StatusOr<std::vector<int32_t>> ChatTemplate::Render(const Tokenizer& tokenizer,
-                                                          absl::Span<const Message> messages,
-                                                          GenerationPrompt prompt) const {
+absl::StatusOr<RenderedChat> ChatTemplate::Render(const Tokenizer& tokenizer,
+                                                  absl::Span<const Message> messages,
+                                                  GenerationPrompt prompt) const {
   CCOE_RETURN_IF_ERROR(CheckMessages(messages, true));
   if (kind_ == Kind::kUnknown) return UnknownTemplate();
   Writer writer(tokenizer);
   WriteBeginning(kind_, messages[0], &writer);
   size_t last_question = messages.size() - 1;
-  while (last_question > 0 && messages[last_question].role != "user") --last_question;
-  if (messages[last_question].role != "user") last_question = messages.size() - 1;
+  while (last_question > 0 && messages[last_question].role != kUser) --last_question;
+  if (messages[last_question].role != kUser) last_question = messages.size() - 1;
   for (size_t i = 0; i < messages.size(); ++i) {
     Thoughts thoughts = Thoughts::kDrop;
     if (i > last_question) {
@@ -312,7 +325,8 @@ absl::StatusOr<std::vector<int32_t>> ChatTemplate::ContinueTurn(
   if (!IsLlama(kind_)) writer.Text("\n");
   for (const Message& message : next) WriteMessage(kind_, message, Thoughts::kDrop, &writer);
   WriteGenerationPrompt(kind_, &writer);
-  return writer.Finish(name());
+  CCOE_ASSIGN_OR_RETURN(RenderedChat chat, writer.Finish(name()));
+  return std::move(chat.ids);
 }
 
 }  // namespace ccoe::model

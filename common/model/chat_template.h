@@ -18,6 +18,19 @@ struct Message {
   std::string content;
 };
 
+// Tokens [begin, end) of a sequence.
+struct TokenRange {
+  int begin = 0;
+  int end = 0;
+
+  friend bool operator==(const TokenRange&, const TokenRange&) = default;
+};
+
+struct RenderedChat {
+  std::vector<int32_t> ids;
+  std::vector<TokenRange> user_turns;  // what users said, without role and control tokens; in order
+};
+
 // Whether the rendering ends with the opening of the assistant's answer.
 enum class GenerationPrompt { kNone, kAdd };
 
@@ -48,9 +61,9 @@ class ChatTemplate {
   // INVALID_ARGUMENT: no messages, an unknown role, or a system message that is
   // not the first. FAILED_PRECONDITION: the template is unknown (the message names
   // --chat-template), or the tokenizer lacks one of its control tokens.
-  absl::StatusOr<std::vector<int32_t>> Render(const Tokenizer& tokenizer,
-                                              absl::Span<const Message> messages,
-                                              GenerationPrompt prompt) const;
+  absl::StatusOr<RenderedChat> Render(const Tokenizer& tokenizer,
+                                      absl::Span<const Message> messages,
+                                      GenerationPrompt prompt) const;
 
   // The tokens that follow an answer and open the next one: the end of the assistant's turn (unless
   // it is there already), the messages `next` (no system message), and the opening of the answer.

@@ -136,10 +136,13 @@ absl::Status ReadRules(const Json& object, const std::string& where, GateRules* 
 
 absl::Status ReadRow(const Json& object, const std::string& where, int attach_depth, GateRow* row) {
   JsonReader reader(object, where);
-  CCOE_ASSIGN_OR_RETURN(const int64_t layer, reader.Integer("routing_layer", 0, attach_depth));
+  CCOE_ASSIGN_OR_RETURN(const int64_t layer, reader.Integer("routing_layer", 1, attach_depth));
   row->routing_layer = static_cast<int>(layer);
   CCOE_ASSIGN_OR_RETURN(const double bias, ReadWeight(&reader, "bias"));
   CCOE_ASSIGN_OR_RETURN(const double threshold, ReadWeight(&reader, "threshold"));
+  if (threshold <= 0 || threshold >= 1) {
+    return Damaged(where, "\"threshold\" has to be a probability, above 0 and below 1");
+  }
   row->bias = static_cast<float>(bias);
   row->threshold = static_cast<float>(threshold);
   CCOE_ASSIGN_OR_RETURN(const Json* weights, reader.Array("weights"));

@@ -36,12 +36,13 @@ struct GateRules {
   std::vector<GatePattern> patterns;
 };
 
-// This expert's row of the linear gate over the backbone's pooled state.
+// This expert's row of the linear gate over the backbone's pooled state: the logistic function of
+// weights . state + bias is the probability that a prompt is its domain's.
 struct GateRow {
-  int routing_layer = 0;  // at most attach_depth
-  std::vector<float> weights;
+  int routing_layer = 0;       // layers below the state: at least 1, at most attach_depth
+  std::vector<float> weights;  // [hidden]
   float bias = 0;
-  float threshold = 0;
+  float threshold = 0;  // the probability from which it claims a prompt, in (0, 1)
 };
 
 // A greedy prompt with the tokens it is to give under a named arithmetic.

@@ -189,8 +189,43 @@ absl::Status EngineImpl::CheckSpec(const SessionSpec& spec) const {
   return absl::OkStatus();
 }
 
+absl::Status EngineImpl::CheckUsable(const SessionSpec& spec, const ExpertEntry* expert) const {
+  if (expert != nullptr) {
+    if (directory_.Healthy(*expert)) return absl::OkStatus();
+    return base::MakeError(
+        base::Reason::kExpertUnavailable,
+        absl::StrCat("expert ", expert->info.key.name, " has no replica that is connected"));
+  }
+  const int shared = directory_.SharedDepth(options_.model->config().layers - 1);
+  const int prompt = spec.score_from.value_or(static_cast<int>(spec.prompt.size()));
+  int end = 0;
+  bool in_order = !spec.route_tokens.empty();
+  for (const model::TokenRange& range : spec.route_tokens) {
+    in_order = in_order && end <= range.begin && range.begin < range.end;
+    end = range.end;
+  }
+  if (spec.routing_layer < 1 || !in_order || end > prompt) {
+    return absl::InvalidArgumentError(
+        "an undecided session needs a routing layer and route tokens within its prompt");
+  }
+  if (spec.routing_layer > std::min(shared, options_.layer_end)) {
+    return base::MakeError(base::Reason::kExpertUnavailable,
+                           absl::StrCat("the experts that are here now share ", shared,
+                                        " layers; the routing layer is ", spec.routing_layer));
+  }
+  return absl::OkStatus();
+}
+
+// Hidden states that a session may come to keep: those of its stem, and those that leave.
+int EngineImpl::BoundaryRows(const SessionSpec& spec, const ExpertEntry* expert) const {
+  const bool leaves =
+      expert == nullptr ? options_.layer_end < options_.model->config().layers : !expert->local;
+  const int stem = expert == nullptr ? static_cast<int>(spec.prompt.size()) : 0;
+  return stem + (leaves ? PositionsOf(spec) : 0);
+}
+
 // Whether the session could ever be admitted.
-absl::Status EngineImpl::CheckRoom(const SessionSpec& spec, const ExpertEntry& expert) const {
+absl::Status EngineImpl::CheckRoom(const SessionSpec& spec, const ExpertEntry* expert) const {
   const int pages = KvPool::PagesFor(options_.layer_end - options_.layer_begin, PositionsOf(spec));
   if (pages > pool_->total()) {
     return base::MakeError(
@@ -198,7 +233,7 @@ absl::Status EngineImpl::CheckRoom(const SessionSpec& spec, const ExpertEntry& e
         absl::StrCat("the request needs ", pages, " KV pages, the server has ", pool_->total(),
                      "; shorten the prompt or lower max_tokens"));
   }
-  const size_t bytes = expert.local ? 0 : boundary_->BytesFor(PositionsOf(spec));
+  const size_t bytes = boundary_->BytesFor(BoundaryRows(spec, expert));
   if (bytes > boundary_->budget_bytes()) {
     return base::MakeError(
         base::Reason::kSessionTooLarge,
@@ -213,13 +248,12 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
     return base::MakeError(base::Reason::kDraining, "the server is draining; try another");
   }
   CCOE_RETURN_IF_ERROR(CheckSpec(spec));
-  CCOE_ASSIGN_OR_RETURN(const ExpertEntry* expert, directory_.Find(spec.expert));
-  CCOE_RETURN_IF_ERROR(CheckRoom(spec, *expert));
-  if (!directory_.Healthy(*expert)) {
-    return base::MakeError(
-        base::Reason::kExpertUnavailable,
-        absl::StrCat("expert ", spec.expert.name, " has no replica that is connected"));
+  const ExpertEntry* expert = nullptr;
+  if (!spec.expert.name.empty()) {
+    CCOE_ASSIGN_OR_RETURN(expert, directory_.Find(spec.expert));
   }
+  CCOE_RETURN_IF_ERROR(CheckRoom(spec, expert));
+  CCOE_RETURN_IF_ERROR(CheckUsable(spec, expert));
   if (waiting_sessions_.fetch_add(1) >= options_.max_waiting) {
     waiting_sessions_.fetch_sub(1);
     return base::MakeError(
@@ -233,11 +267,27 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
       id, std::move(spec), listener, options_.model->tokenizer(), absl::Now()));
   (*sequence)->expert = expert;
   (*sequence)->max_positions = PositionsOf((*sequence)->spec);
+  if (expert == nullptr) {
+    const model::ModelConfig& config = options_.model->config();
+    (*sequence)->stem_depth =
+        std::min(options_.layer_end, directory_.SharedDepth(config.layers - 1));
+    (*sequence)->route_pool.emplace((*sequence)->spec.route_tokens, config.hidden,
+                                    config.rms_epsilon);
+  }
   Post([this, id, sequence] {
     local_.emplace(id, std::move(*sequence));
     waiting_.push_back(id);
   });
   return id;
+}
+
+void EngineImpl::Decide(SessionId session, ExpertKey expert) {
+  Post([this, session, expert = std::move(expert)] {
+    LocalSequence* sequence = FindLocal(session);
+    if (sequence == nullptr) return;
+    const absl::Status status = TakeDecision(*sequence, expert);
+    if (!status.ok()) Fail(session, status);
+  });
 }
 
 void EngineImpl::Cancel(SessionId session, absl::Status why) {

@@ -43,7 +43,8 @@ struct EngineOptions {
   // packages an expert node does not load them. Ignored by a range that ends below the last layer.
   bool serve_general = true;
   size_t kv_budget_bytes = size_t{1} << 30;  // KV pages, allocated at start
-  // Boundary states of sessions whose rows leave for an expert elsewhere, allocated as needed. 0:
+  // Boundary states of undecided sessions and of those whose rows leave for an expert elsewhere,
+  // allocated as needed. 0:
   // as many rows as the KV pool has positions in all layers. In addition to kv_budget_bytes.
   size_t boundary_budget_bytes = 0;
   int max_sessions = 256;              // running at a time
@@ -106,8 +107,11 @@ class Engine {
 
   // Opens a session. Fails at once with INVALID_ARGUMENT (prompt or limits), NOT_FOUND (unknown
   // expert), UNAVAILABLE (known but without a replica, or draining), RESOURCE_EXHAUSTED (queue
-  // full); then the listener is not called. Otherwise `listener` hears of the rest.
+  // full); then the listener is not called. Otherwise `listener` hears of the rest. An undecided
+  // session's routing layer is at least 1, and at most the shallowest attach depth (UNAVAILABLE).
   virtual absl::StatusOr<SessionId> Open(SessionSpec spec, SessionListener* listener) = 0;
+  // Decides for an undecided session, once. Errors as of Open come through OnFailed.
+  virtual void Decide(SessionId session, ExpertKey expert) = 0;
   // Ends a session at the next step with OnFailed(CANCELLED or `why`); nothing if it has ended.
   virtual void Cancel(SessionId session, absl::Status why) = 0;
   // A paused session keeps its blocks and does not run. For clients that read slowly.

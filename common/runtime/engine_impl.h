@@ -39,6 +39,7 @@ class EngineImpl final : public Engine {
   EngineStats Stats() const override;
 
   absl::StatusOr<SessionId> Open(SessionSpec spec, SessionListener* listener) override;
+  void Decide(SessionId session, ExpertKey expert) override;
   void Cancel(SessionId session, absl::Status why) override;
   void Pause(SessionId session) override { SetPaused(session, true); }
   void Resume(SessionId session) override { SetPaused(session, false); }
@@ -62,7 +63,10 @@ class EngineImpl final : public Engine {
   // Any thread.
   void Post(Command command);
   absl::Status CheckSpec(const SessionSpec& spec) const;
-  absl::Status CheckRoom(const SessionSpec& spec, const ExpertEntry& expert) const;
+  // `expert` is null for an undecided session.
+  absl::Status CheckUsable(const SessionSpec& spec, const ExpertEntry* expert) const;
+  absl::Status CheckRoom(const SessionSpec& spec, const ExpertEntry* expert) const;
+  int BoundaryRows(const SessionSpec& spec, const ExpertEntry* expert) const;
   absl::Status LoadBaseFor(const ExpertInfo& info, const model::ExpertPackage& package);
   int PositionsOf(const SessionSpec& spec) const;
   void SetPaused(SessionId session, bool paused);
@@ -74,6 +78,8 @@ class EngineImpl final : public Engine {
   absl::Status Reserve(LocalSequence& sequence);
   void Requeue(LocalSequence& sequence);
   void MoveOrFail(LocalSequence& sequence, const absl::Status& why);
+  absl::Status TakeDecision(LocalSequence& sequence, const ExpertKey& key);
+  void LeaveStem(LocalSequence& sequence);
   void StartSession(LocalSequence& sequence);
   LocalSequence* FindLocal(SessionId session);
   LocalSequence* FindRemoteOf(RemoteExpert* replica, SessionId session);
@@ -89,6 +95,7 @@ class EngineImpl final : public Engine {
   std::vector<std::pair<Sequence*, int>> Plan();
   void Replay(std::vector<std::pair<Sequence*, int>>& plan);
   void RunStep(absl::Span<const std::pair<Sequence*, int>> plan);
+  void PoolRoute(LocalSequence& sequence, int position, absl::Span<const float> states);
   void DeliverLocal(LocalSequence& sequence, int rows);
   void AcceptToken(LocalSequence& sequence, GeneratedToken token);
   void AcceptScores(LocalSequence& sequence, std::vector<TokenLogprob> scores);

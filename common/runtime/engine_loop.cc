@@ -54,11 +54,12 @@ void EngineImpl::AdmitWaiting() {
     LocalSequence& sequence = *FindLocal(id);
     const bool started = sequence.started();
     if (now >= sequence.queue_deadline) {
-      failed.emplace_back(
-          id, started ? sequence.lost
-                      : base::MakeError(base::Reason::kQueueTimeout,
-                                        "waited for KV blocks until the queue time ran out",
-                                        {.metadata = {}, .retry_after = kQueueRetryDelay}));
+      failed.emplace_back(id,
+                          !sequence.lost.ok()
+                              ? sequence.lost
+                              : base::MakeError(base::Reason::kQueueTimeout,
+                                                "waited for KV blocks until the queue time ran out",
+                                                {.metadata = {}, .retry_after = kQueueRetryDelay}));
     } else if (sequence.retry_at > now ||
                (!started && (blocked || running >= static_cast<size_t>(options_.max_sessions)))) {
       still.push_back(id);
@@ -84,6 +85,11 @@ void EngineImpl::AdmitWaiting() {
 
 // Reserves memory here first, then asks a replica. RESOURCE_EXHAUSTED: later.
 absl::Status EngineImpl::Admit(LocalSequence& sequence) {
+  if (sequence.undecided()) {
+    CCOE_RETURN_IF_ERROR(Reserve(sequence));
+    StartSession(sequence);
+    return absl::OkStatus();
+  }
   const ExpertEntry& expert = *sequence.expert;
   RemoteExpert* replica = expert.local ? nullptr : directory_.PickReplica(expert, sequence.left);
   if (!expert.local && replica == nullptr) {
@@ -114,16 +120,56 @@ absl::Status EngineImpl::Admit(LocalSequence& sequence) {
 
 // KV blocks and, where rows leave, room for their boundary states. Nothing is kept on refusal.
 absl::Status EngineImpl::Reserve(LocalSequence& sequence) {
-  const ExpertEntry& expert = *sequence.expert;
+  const ExpertEntry* expert = sequence.expert;
+  const int stem_rows = expert == nullptr ? sequence.prompt_tokens : 0;
+  const int boundary_rows = BoundaryRows(sequence.spec, expert) - stem_rows;
   sequence.layer_begin = options_.layer_begin;
-  sequence.layer_end = expert.local ? options_.layer_end : expert.info.attach_depth;
+  sequence.layer_end =
+      expert == nullptr || expert->local ? options_.layer_end : expert->info.attach_depth;
   CCOE_ASSIGN_OR_RETURN(KvBlocks blocks, pool_->Reserve(sequence.layer_end - sequence.layer_begin,
                                                         sequence.max_positions));
-  if (!expert.local) {
-    CCOE_ASSIGN_OR_RETURN(sequence.boundary, boundary_->Reserve(sequence.max_positions));
-  }
+  CCOE_ASSIGN_OR_RETURN(BoundaryStates stem, boundary_->Reserve(stem_rows));
+  CCOE_ASSIGN_OR_RETURN(sequence.boundary, boundary_->Reserve(boundary_rows));
+  sequence.stem = std::move(stem);
   sequence.blocks = std::move(blocks);
   return absl::OkStatus();
+}
+
+// An undecided session gets its expert. The error is the session's end.
+absl::Status EngineImpl::TakeDecision(LocalSequence& sequence, const ExpertKey& key) {
+  if (!sequence.undecided()) return absl::InvalidArgumentError("the expert is decided already");
+  CCOE_ASSIGN_OR_RETURN(const ExpertEntry* expert, directory_.Find(key));
+  CCOE_RETURN_IF_ERROR(CheckUsable(sequence.spec, expert));
+  sequence.expert = expert;
+  sequence.route_pool.reset();
+  if (!sequence.started()) return absl::OkStatus();  // as if it had been decided from the beginning
+  sequence.layer_end = expert->local ? options_.layer_end : expert->info.attach_depth;
+  sequence.blocks.Truncate(sequence.layer_end - sequence.layer_begin);
+  LeaveStem(sequence);
+  if (expert->local) {
+    sequence.boundary.Release();
+    StartSession(sequence);
+  } else {
+    Requeue(sequence);  // for a replica
+  }
+  return absl::OkStatus();
+}
+
+// What an undecided session has computed serves its expert from where that attaches.
+void EngineImpl::LeaveStem(LocalSequence& sequence) {
+  const ExpertEntry& expert = *sequence.expert;
+  const bool base_layers = expert.local && expert.weights == nullptr;
+  const int depth = expert.info.attach_depth;
+  if (base_layers || depth > sequence.stem_depth) return;
+  if (depth < sequence.stem_depth) {  // of an expert that has come since
+    sequence.stem_rows = 0;
+  } else if (!expert.local) {  // they are its boundary states
+    if (sequence.stem_rows > 0) sequence.boundary.Append(sequence.stem.Rows(0, sequence.stem_rows));
+    sequence.computed = std::exchange(sequence.stem_rows, 0);
+  } else {
+    return;
+  }
+  sequence.stem.Release();
 }
 
 // Before all that wait. A session that has begun keeps its memory, for it cannot begin again. One
@@ -131,6 +177,7 @@ absl::Status EngineImpl::Reserve(LocalSequence& sequence) {
 void EngineImpl::Requeue(LocalSequence& sequence) {
   if (!sequence.started()) {
     sequence.blocks.Release();
+    sequence.stem.Release();
     sequence.boundary.Release();
   }
   sequence.replica = nullptr;
@@ -157,8 +204,9 @@ void EngineImpl::MoveOrFail(LocalSequence& sequence, const absl::Status& why) {
 
 void EngineImpl::StartSession(LocalSequence& sequence) {
   sequence.state = LocalSequence::State::kRunning;
-  if (sequence.started()) return;  // moved
-  sequence.started_at = absl::Now();
+  if (!sequence.started()) sequence.started_at = absl::Now();
+  if (sequence.undecided() || sequence.announced) return;
+  sequence.announced = true;
   sequence.listener->OnAdmitted();
   if (!sequence.scoring() && sequence.spec.stop.max_tokens == 0) {
     Finish(sequence, FinishReason::kLength);

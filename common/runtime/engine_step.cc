@@ -88,7 +88,10 @@ void EngineImpl::RunStep(absl::Span<const std::pair<Sequence*, int>> plan) {
   }
   StepSink sink;
   sink.on_states = [&](int i, absl::Span<const float> states) {
-    static_cast<LocalSequence*>(plan[i].first)->boundary.Append(states);
+    static_cast<LocalSequence*>(plan[i].first)->TakeStates(states);
+  };
+  sink.on_tap = [&](int i, absl::Span<const float> states) {
+    PoolRoute(static_cast<LocalSequence&>(*plan[i].first), spans[i].position, states);
   };
   sink.on_logits = [&](int i, int row, absl::Span<const float> logits) {
     plan[i].first->TakeLogits(spans[i], row, logits);
@@ -116,9 +119,17 @@ void EngineImpl::RunStep(absl::Span<const std::pair<Sequence*, int>> plan) {
   SendRemote();
 }
 
+// The gate decides while the step goes on.
+void EngineImpl::PoolRoute(LocalSequence& sequence, int position, absl::Span<const float> states) {
+  if (!sequence.route_pool->Add(position, states)) return;
+  const std::vector<float> pooled = sequence.route_pool->Mean();
+  sequence.route_pool.reset();
+  sequence.listener->OnRouteState(pooled);
+}
+
 // After a step: may end the session and with it `sequence`.
 void EngineImpl::DeliverLocal(LocalSequence& sequence, int rows) {
-  sequence.computed += rows;
+  if (!sequence.Advance(rows)) return;
   StepResult result = std::exchange(sequence.result, {});
   if (sequence.replica != nullptr) {
     outgoing_rows_[sequence.replica].push_back(sequence.TakeUnsent(rows));

@@ -81,6 +81,15 @@ bool ExpertDirectory::Healthy(const ExpertEntry& entry) const {
   });
 }
 
+int ExpertDirectory::SharedDepth(int layers) const {
+  base::MutexLock lock(&mutex_);
+  for (const Listed& listed : listed_) {
+    const bool base_layers = listed.entry->local && listed.entry->weights == nullptr;
+    if (Usable(listed) && !base_layers) layers = std::min(layers, listed.entry->info.attach_depth);
+  }
+  return layers;
+}
+
 std::vector<ExpertInfo> ExpertDirectory::List() const {
   base::MutexLock lock(&mutex_);
   std::vector<ExpertInfo> infos;

@@ -35,6 +35,9 @@ class ExpertDirectory {
   // A replica of a remote expert that is none of `except`, in turn; null when none is connected.
   RemoteExpert* PickReplica(const ExpertEntry& entry, absl::Span<RemoteExpert* const> except);
   bool Healthy(const ExpertEntry& entry) const;
+  // How many layers all that can be used share, of `layers`: the base model's own upper layers in
+  // this engine do not count.
+  int SharedDepth(int layers) const;
   std::vector<ExpertInfo> List() const;
 
  private:

@@ -24,6 +24,13 @@ void KvBlocks::Release() {
   pages_.clear();
 }
 
+void KvBlocks::Truncate(int layers) {
+  const size_t kept = static_cast<size_t>(layers) * pages_per_layer_;
+  if (pool_ == nullptr || kept >= pages_.size()) return;
+  pool_->free_.insert(pool_->free_.end(), pages_.begin() + kept, pages_.end());
+  pages_.resize(kept);
+}
+
 KvPool::KvPool(std::unique_ptr<compute::KvPages> pages)
     : pages_(std::move(pages)), free_(pages_->page_count()) {
   // Taken from the back: low pages first, so that a small load touches little memory.

@@ -25,6 +25,8 @@ class KvBlocks {
     return pages_.data() + static_cast<size_t>(index) * pages_per_layer_;
   }
   int page_count() const { return static_cast<int>(pages_.size()); }
+  // Gives back the pages of all but the first `layers` layers.
+  void Truncate(int layers);
   void Release();
 
  private:

@@ -14,8 +14,9 @@ RowSpan Sequence::MakeSpan(int rows) const {
   span.rows = rows;
   span.layer_begin = layer_begin;
   span.layer_end = layer_end;
-  span.expert = expert->weights.get();
+  span.expert = expert == nullptr ? nullptr : expert->weights.get();
   span.blocks = &blocks;
+  span.table_begin = layer_begin;
   return span;
 }
 
@@ -41,9 +42,10 @@ LocalSequence::LocalSequence(SessionId session_id, SessionSpec session_spec,
 int LocalSequence::ReadyRows() const {
   if (state != State::kRunning || paused) return 0;
   if (replaying()) return computed - sent;
+  if (on_stem()) return stem_rows - computed;
   // The last token of a scored text predicts nothing that was asked for.
   const int end = static_cast<int>(tokens.size()) - (scoring() ? 1 : 0);
-  return end - computed;
+  return end - (undecided() ? stem_rows : computed);
 }
 
 int LocalSequence::OutputRows(int rows) const {
@@ -54,9 +56,31 @@ int LocalSequence::OutputRows(int rows) const {
 
 RowSpan LocalSequence::NextSpan(int rows) const {
   RowSpan span = MakeSpan(rows);
-  span.tokens = tokens.data() + computed;
-  if (replica == nullptr) span.logit_rows = OutputRows(rows);
+  if (undecided()) {
+    span.position = stem_rows;
+    span.layer_end = stem_depth;
+    if (route_pool.has_value()) span.tap_layer = spec.routing_layer;
+  } else if (replica == nullptr) {
+    span.logit_rows = OutputRows(rows);
+  }
+  if (on_stem()) {
+    span.layer_begin = stem_depth;
+    span.states = stem.Rows(computed, rows).data();
+  } else {
+    span.tokens = tokens.data() + span.position;
+  }
   return span;
+}
+
+void LocalSequence::TakeStates(absl::Span<const float> states) {
+  (undecided() ? stem : boundary).Append(states);
+}
+
+bool LocalSequence::Advance(int rows) {
+  (undecided() ? stem_rows : computed) += rows;
+  if (undecided()) return false;
+  if (computed >= stem_rows) stem.Release();
+  return true;
 }
 
 void LocalSequence::TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) {

@@ -11,6 +11,7 @@
 #include "common/runtime/kv_pool.h"
 #include "common/runtime/output_text.h"
 #include "common/runtime/remote.h"
+#include "common/runtime/route_pool.h"
 #include "common/runtime/scheduler.h"
 #include "common/runtime/session.h"
 #include "common/runtime/transformer.h"
@@ -37,7 +38,7 @@ class Sequence {
   // Looks at the logits of row `row` of the span that runs.
   virtual void TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) = 0;
 
-  const ExpertEntry* expert = nullptr;
+  const ExpertEntry* expert = nullptr;  // null: undecided
   KvBlocks blocks;
   int layer_begin = 0;
   int layer_end = 0;
@@ -58,7 +59,7 @@ class Sequence {
 class LocalSequence final : public Sequence {
  public:
   enum class State {
-    kWaiting,  // for blocks or, when it has left a replica, for another
+    kWaiting,  // for blocks or, when it has begun already, for a replica
     kOpening,  // memory is reserved here, the replica was asked
     kRunning,
   };
@@ -76,7 +77,14 @@ class LocalSequence final : public Sequence {
   // The next `rows` rows for the replica, of those that have run here. An output is wanted of those
   // that have not been answered.
   HiddenRows TakeUnsent(int rows);
+  // Takes the states of a span's rows where they stop: at the stem's depth or at the replica's.
+  void TakeStates(absl::Span<const float> states);
+  // Counts `rows` rows that have run; true when they may have an output.
+  bool Advance(int rows);
   bool started() const { return started_at != absl::InfinitePast(); }
+  bool undecided() const { return expert == nullptr; }
+  // Whether rows of the stem have yet to run on from there.
+  bool on_stem() const { return !undecided() && computed < stem_rows; }
   bool scoring() const { return spec.score_from.has_value(); }
   int expected_scores() const { return prompt_tokens - spec.score_from.value_or(prompt_tokens); }
   // How many of rows [computed, computed + rows) have a score or a token as their output.
@@ -87,6 +95,12 @@ class LocalSequence final : public Sequence {
   SessionListener* const listener;
   State state = State::kWaiting;
   bool paused = false;
+  bool announced = false;  // OnAdmitted was called
+  // An undecided session runs to stem_depth; its rows go on from there once its expert is known.
+  int stem_depth = 0;
+  int stem_rows = 0;                    // that have run so far
+  BoundaryStates stem;                  // [stem_rows, hidden], until the last of them has gone on
+  std::optional<RoutePool> route_pool;  // until the gate has been told
   RemoteExpert* replica = nullptr;
   std::vector<RemoteExpert*> left;  // replicas that the session was at, never to return
   absl::Status lost;                // why it left the last of them

@@ -7,6 +7,8 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "common/model/chat_template.h"
 
 namespace ccoe::runtime {
 
@@ -51,8 +53,12 @@ struct StopConditions {
 struct SessionSpec {
   std::string request_id;
   std::string traceparent;  // W3C trace context, or empty
+  // Without a name: not decided yet. The session runs as far as all experts share, tells
+  // OnRouteState, and goes on after Engine::Decide.
   ExpertKey expert;
+  int routing_layer = 0;        // of an undecided session: the state after so many layers is told
   std::vector<int32_t> prompt;  // not empty; ids in [0, vocab)
+  std::vector<model::TokenRange> route_tokens;  // of the prompt: what the gate judges by
   SamplingParams sampling;
   StopConditions stop;
   // Score mode: log probabilities of prompt[score_from..] given what stands before each, and no
@@ -110,7 +116,10 @@ struct Finished {
 class SessionListener {
  public:
   virtual ~SessionListener() = default;
-  // Blocks are reserved and the session is about to run.
+  // Of an undecided session alone, before anything else: its prompt's pooled state (RoutePool),
+  // [hidden]. Engine::Decide is to follow.
+  virtual void OnRouteState(absl::Span<const float> /*pooled*/) {}
+  // Blocks are reserved, the expert is known, and the session is about to run.
   virtual void OnAdmitted() = 0;
   virtual void OnDelta(const Delta& delta) = 0;
   virtual void OnFinished(const Finished& finished) = 0;

@@ -103,7 +103,7 @@ std::vector<Transformer::Group> Transformer::GroupsOf(const BaseWeights& base,
     const RowSpan& span = spans[i];
     if (!Passes(span, layer)) continue;
     const int begin = row_begin_[i];
-    const int32_t* table = span.blocks->Table(layer - span.layer_begin);
+    const int32_t* table = span.blocks->Table(layer - span.table_begin);
     for (int row = 0; row < span.rows; ++row) kv_rows_[begin + row].pages = table;
 
     const LayerWeights* weights = HasOwnLayer(span.expert, layer)
@@ -141,14 +141,20 @@ void Transformer::EnterRows(const BaseWeights& base, absl::Span<const RowSpan> s
 }
 
 void Transformer::LeaveRows(absl::Span<const RowSpan> spans, int layer, const StepSink& sink) {
-  if (layer == options_.config->layers) return;
-  const compute::Tensor x = x_->AsTensor(options_.max_rows, options_.config->hidden);
   for (size_t i = 0; i < spans.size(); ++i) {
-    if (spans[i].layer_end != layer) continue;
-    host_.resize(static_cast<size_t>(spans[i].rows) * x.cols);
-    options_.device->Download(x.Rows(row_begin_[i], spans[i].rows), absl::MakeSpan(host_));
-    sink.on_states(static_cast<int>(i), host_);
+    const int span = static_cast<int>(i);
+    if (spans[i].tap_layer == layer) sink.on_tap(span, Download(spans[i], row_begin_[i]));
+    if (spans[i].layer_end == layer && layer < options_.config->layers) {
+      sink.on_states(span, Download(spans[i], row_begin_[i]));
+    }
   }
+}
+
+absl::Span<const float> Transformer::Download(const RowSpan& span, int row_begin) {
+  const compute::Tensor x = x_->AsTensor(options_.max_rows, options_.config->hidden);
+  host_.resize(static_cast<size_t>(span.rows) * x.cols);
+  options_.device->Download(x.Rows(row_begin, span.rows), absl::MakeSpan(host_));
+  return host_;
 }
 
 void Transformer::RunGroup(const Group& group, int layer) {

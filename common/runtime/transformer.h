@@ -21,16 +21,20 @@ struct RowSpan {
   int layer_begin = 0;
   int layer_end = 0;
   const ExpertWeights* expert = nullptr;  // null: the base model's own layers
-  const KvBlocks* blocks = nullptr;       // its tables begin at layer_begin
-  const int32_t* tokens = nullptr;        // [rows], of spans that begin at the embedding
-  const float* states = nullptr;          // [rows, hidden], of spans that begin elsewhere
-  int logit_rows = 0;                     // of the last rows, logits are wanted (at the last layer)
+  const KvBlocks* blocks = nullptr;       // its tables begin at layer table_begin
+  int table_begin = 0;
+  const int32_t* tokens = nullptr;  // [rows], of spans that begin at the embedding
+  const float* states = nullptr;    // [rows, hidden], of spans that begin elsewhere
+  int logit_rows = 0;               // of the last rows, logits are wanted (at the last layer)
+  int tap_layer = 0;                // the rows' states after so many layers are wanted; 0: no
 };
 
 // Receives what a step computed. Valid during the call alone.
 struct StepSink {
   // Rows of spans[span] that leave before the last layer: [rows, hidden].
   std::function<void(int span, absl::Span<const float> states)> on_states;
+  // Rows of spans[span] at their tap layer: [rows, hidden].
+  std::function<void(int span, absl::Span<const float> states)> on_tap;
   // Logits [vocab] of row `row` of spans[span].
   std::function<void(int span, int row, absl::Span<const float> logits)> on_logits;
 };
@@ -73,6 +77,7 @@ class Transformer {
   std::vector<Group> GroupsOf(const BaseWeights& base, absl::Span<const RowSpan> spans, int layer);
   void EnterRows(const BaseWeights& base, absl::Span<const RowSpan> spans, int layer);
   void LeaveRows(absl::Span<const RowSpan> spans, int layer, const StepSink& sink);
+  absl::Span<const float> Download(const RowSpan& span, int row_begin);
   void RunGroup(const Group& group, int layer);
   void Attend(const Group& group, int layer);
   void Project(const Group& group, int layer, int first, absl::Span<const compute::Tensor> outputs,

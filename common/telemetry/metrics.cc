@@ -31,7 +31,7 @@ constexpr std::array<const char*, 17> kGrpcCodes = {
     "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
     "DATA_LOSS", "UNAUTHENTICATED"};
 constexpr std::array<const char*, 3> kPhases = {"prefill", "decode", "mixed"};
-constexpr std::array<const char*, 3> kStages = {"explicit", "rules", "fallback"};
+constexpr std::array<const char*, 4> kStages = {"explicit", "rules", "learned", "fallback"};
 constexpr std::array<const char*, 2> kDirections = {"sent", "received"};
 constexpr std::array<const char*, 4> kCauses = {"client", "deadline", "slow_reader", "drain"};
 
@@ -86,7 +86,7 @@ struct Metrics::State : prometheus::Collectable {
   Histogram* ttft;
   Histogram* itl;
   std::array<Histogram*, 3> steps;
-  std::array<Histogram*, 3> routes;
+  std::array<Histogram*, 4> routes;
   Histogram* batch_size;
   std::array<Counter*, 2> hidden_bytes;
   Histogram* hidden_send;

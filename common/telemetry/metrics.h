@@ -19,7 +19,7 @@ class Collectable;
 namespace ccoe::telemetry {
 
 enum class StepPhase { kPrefill, kDecode, kMixed };
-enum class RouteStageLabel { kExplicit, kRules, kFallback };
+enum class RouteStageLabel { kExplicit, kRules, kLearned, kFallback };
 enum class Direction { kSent, kReceived };
 enum class CancelCause { kClient, kDeadline, kSlowReader, kDrain };
 

@@ -150,7 +150,8 @@ class Watcher final : public grpc::ServerWriteReactor<WatchResponse> {
 absl::StatusOr<std::vector<int32_t>> Encode(const model::Model& model,
                                             const internal::v1::PromptInput& input) {
   CCOE_ASSIGN_OR_RETURN(const runtime::PromptInput decoded, rpc::DecodeInput(input));
-  return runtime::EncodePrompt(model, decoded);
+  CCOE_ASSIGN_OR_RETURN(runtime::EncodedPrompt encoded, runtime::EncodePrompt(model, decoded));
+  return std::move(encoded.ids);
 }
 
 grpc::ServerUnaryReactor* Done(grpc::CallbackServerContext* context, const absl::Status& status) {

@@ -75,6 +75,13 @@ absl::Status SessionCall::Open(const internal::v1::OpenSession& open) {
   request_id_ = open.request_id();
   CCOE_ASSIGN_OR_RETURN(spec_,
                         MakeSessionSpec(open, *options_.model, options_.max_context, absl::Now()));
+  prompt_tokens_ = spec_->score_from.value_or(static_cast<int>(spec_->prompt.size()));
+  if (open.want_pooled()) return Begin();
+  TellRouteState({});
+  return absl::OkStatus();
+}
+
+void SessionCall::TellRouteState(absl::Span<const float> pooled) {
   {
     base::MutexLock lock(&mutex_);
     decide_alarm_ = After(options_.decide_timeout, [this] {
@@ -82,25 +89,36 @@ absl::Status SessionCall::Open(const internal::v1::OpenSession& open) {
     });
   }
   SessionResponse response;
-  response.mutable_route_state()->set_prompt_tokens(
-      spec_->score_from.value_or(static_cast<int>(spec_->prompt.size())));
+  response.mutable_route_state()->set_prompt_tokens(prompt_tokens_);
+  response.mutable_route_state()->mutable_pooled()->Add(pooled.begin(), pooled.end());
   Send(std::move(response));
-  return absl::OkStatus();
 }
 
+void SessionCall::OnRouteState(absl::Span<const float> pooled) { TellRouteState(pooled); }
+
 absl::Status SessionCall::Decide(const internal::v1::Decide& decide) {
-  if (!spec_.has_value() || decided_) {
-    return absl::InvalidArgumentError("Decide belongs after Open, once");
-  }
+  if (!opened_ || decided_) return absl::InvalidArgumentError("Decide belongs after Open, once");
   if (decide.replicas_size() > 0) {
     return base::MakeError(base::Reason::kUnsupportedField,
                            "this backbone chooses the replica itself; leave replicas empty");
   }
   decided_ = true;
-  runtime::SessionSpec spec = *std::move(spec_);
-  spec.expert = {decide.expert().name(), decide.expert().version()};
+  runtime::ExpertKey expert{decide.expert().name(), decide.expert().version()};
+  if (expert.name.empty()) return absl::InvalidArgumentError("Decide names no expert");
+  if (spec_.has_value()) {
+    spec_->expert = std::move(expert);
+    return Begin();
+  }
+  base::MutexLock lock(&mutex_);
+  if (decide_alarm_ != nullptr) decide_alarm_->Cancel();
+  if (session_.has_value()) options_.engine->Decide(*session_, std::move(expert));
+  return absl::OkStatus();
+}
+
+absl::Status SessionCall::Begin() {
+  runtime::SessionSpec spec = *std::exchange(spec_, std::nullopt);
   telemetry::LogInfo("session_opened", {{"request_id", spec.request_id},
-                                        {"expert", spec.expert.name},
+                                        LogField::IfAny("expert", spec.expert.name),
                                         {"prompt_tokens", spec.prompt.size()},
                                         LogField::IfAny("traceparent", spec.traceparent)});
   refs_.fetch_add(1);             // the engine's, until OnFinished or OnFailed
@@ -110,7 +128,7 @@ absl::Status SessionCall::Decide(const internal::v1::Decide& decide) {
     refs_.fetch_sub(1);
     return session.status();
   }
-  decide_alarm_->Cancel();
+  if (decide_alarm_ != nullptr) decide_alarm_->Cancel();
   session_ = *session;
   if (ending_ && !end_status_.ok()) {  // broken off meanwhile
     options_.engine->Cancel(*session, end_status_);

@@ -23,7 +23,7 @@ struct SessionCallOptions {
   runtime::Engine* engine = nullptr;
   const model::Model* model = nullptr;
   int max_context = 0;
-  // Between Open and Decide.
+  // Between RouteState and Decide.
   absl::Duration decide_timeout = absl::Seconds(10);
   // Responses that wait for the router; then the session pauses, and ends after the timeout. What
   // is not read in this time after a session's end is not waited for.
@@ -45,6 +45,7 @@ class SessionCall final
   void OnCancel() override;
   void OnDone() override;
 
+  void OnRouteState(absl::Span<const float> pooled) override;
   void OnAdmitted() override;
   void OnDelta(const runtime::Delta& delta) override;
   void OnFinished(const runtime::Finished& finished) override;
@@ -57,6 +58,9 @@ class SessionCall final
   absl::Status Handle();
   absl::Status Open(const internal::v1::OpenSession& open);
   absl::Status Decide(const internal::v1::Decide& decide);
+  // Hands spec_ to the engine, whose events come from now on.
+  absl::Status Begin();
+  void TellRouteState(absl::Span<const float> pooled);
   // Ends the stream and the session; what is queued is dropped. The first status wins.
   void Abort(const absl::Status& status);
   void Send(internal::v1::SessionResponse response);
@@ -70,8 +74,9 @@ class SessionCall final
   const SessionCallOptions& options_;
   std::atomic<int> refs_{1};
   internal::v1::SessionRequest request_;
-  std::optional<runtime::SessionSpec> spec_;  // between Open and Decide; the reader's alone
+  std::optional<runtime::SessionSpec> spec_;  // from Open to Begin; the reader's alone
   std::string request_id_;                    // written by Open, before the engine knows the call
+  int prompt_tokens_ = 0;                     // as is
   bool opened_ = false;                       // the reader's alone, as is:
   bool decided_ = false;
 

@@ -8,7 +8,7 @@
 
 namespace ccoe::backbone {
 
-// What a router asks for, tokenized and checked; all but the expert, which Decide names.
+// What a router asks for, tokenized and checked; undecided: Decide names the expert.
 // INVALID_ARGUMENT names what is wrong; a prompt that leaves no room for an answer is
 // PROMPT_TOO_LONG with both counts. `max_context` is the most positions of a session.
 absl::StatusOr<runtime::SessionSpec> MakeSessionSpec(const internal::v1::OpenSession& open,

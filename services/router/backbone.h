@@ -23,6 +23,7 @@ struct ModelDescription {
   std::string digest;
   std::string family;
   int layers = 0;
+  int backbone_layers = 0;  // that the backbone itself computes; all where it is in this process
   int hidden = 0;
   int vocab = 0;
   int context_tokens = 0;  // of prompt and answer together
@@ -49,17 +50,17 @@ struct TokenPiece {
   std::string bytes;  // empty for control tokens
 };
 
-// One request, after the gate.
+// One request, once the gate has looked at its text.
 struct SessionRequest {
   std::string request_id;
-  std::string traceparent;  // W3C trace context to pass on; may be empty
-  runtime::PromptInput prompt;
-  // Set: score this continuation (text or ids) of the prompt, and generate nothing.
-  std::optional<runtime::PromptInput> continuation;
+  std::string traceparent;      // W3C trace context to pass on; may be empty
+  runtime::SessionInput input;  // with a continuation: score it, and generate nothing
+  // Without a name: the gate asks for the prompt's state after `routing_layer` layers; the
+  // listener's OnRouteState brings it, and Decide is to follow.
   runtime::ExpertKey expert;
+  int routing_layer = 0;
   runtime::SamplingParams sampling;
   runtime::StopConditions stop;  // max_tokens is cut to what the context leaves
-  int max_prompt_tokens = 0;     // 0: what the context holds
   absl::Time queue_deadline = absl::InfiniteFuture();
 };
 
@@ -92,6 +93,7 @@ class Backbone {
   virtual absl::StatusOr<runtime::SessionId> Open(SessionRequest request,
                                                   runtime::SessionListener* listener) = 0;
   // As of runtime::Engine; nothing for a session that has ended.
+  virtual void Decide(runtime::SessionId session, runtime::ExpertKey expert) = 0;
   virtual void Cancel(runtime::SessionId session, absl::Status why) = 0;
   virtual void Pause(runtime::SessionId session) = 0;
   virtual void Resume(runtime::SessionId session) = 0;

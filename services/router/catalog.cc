@@ -1,5 +1,7 @@
 #include "services/router/catalog.h"
 
+#include <map>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/error.h"
@@ -44,6 +46,18 @@ bool IsBetter(const CatalogEntry& a, const CatalogEntry& b) {
   const int order = CompareVersions(a.info.key.version, b.info.key.version);
   if (order != 0) return order > 0;
   return a.info.key.name < b.info.key.name;
+}
+
+std::vector<const CatalogEntry*> DomainPackages(const Catalog& catalog) {
+  std::map<std::string, const CatalogEntry*> best;
+  for (const CatalogEntry& entry : catalog.experts) {
+    if (entry.manifest == nullptr || entry.info.domain == runtime::kGeneralExpert) continue;
+    const CatalogEntry*& known = best[entry.info.domain];
+    if (known == nullptr || IsBetter(entry, *known)) known = &entry;
+  }
+  std::vector<const CatalogEntry*> entries;
+  for (const auto& [domain, entry] : best) entries.push_back(entry);
+  return entries;
 }
 
 absl::StatusOr<const CatalogEntry*> FindDomain(const Catalog& catalog, const std::string& domain) {

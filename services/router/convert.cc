@@ -11,6 +11,8 @@ v1::RouteStage StageProto(RouteStage stage) {
       return v1::ROUTE_STAGE_EXPLICIT;
     case RouteStage::kRules:
       return v1::ROUTE_STAGE_RULES;
+    case RouteStage::kLearned:
+      return v1::ROUTE_STAGE_LEARNED;
     case RouteStage::kFallback:
       return v1::ROUTE_STAGE_FALLBACK;
   }

@@ -57,7 +57,10 @@ class GenerationService final : public v1::GenerationService::CallbackService {
       FinishSimple(context, reactor, parsed.status());
       return reactor;
     }
-    core_.Resolve(*parsed, SimpleDeadline(info), [=](absl::StatusOr<Resolved> resolved) {
+    SessionRequest session;
+    session.request_id = info.request_id;
+    session.traceparent = info.traceparent;
+    const auto done = [=](absl::StatusOr<Resolved> resolved) {
       if (resolved.ok()) {
         *response->mutable_route() = ToProto(resolved->decision);
         for (const DomainScore& score : resolved->decision.scores) {
@@ -68,7 +71,8 @@ class GenerationService final : public v1::GenerationService::CallbackService {
         }
       }
       FinishSimple(context, reactor, resolved.status());
-    });
+    };
+    core_.Classify(*parsed, std::move(session), SimpleDeadline(info), done);
     return reactor;
   }
 

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "common/base/error.h"
 #include "common/base/status_macros.h"
 
 namespace ccoe::router {
@@ -19,6 +17,7 @@ std::shared_ptr<const Catalog> MakeCatalog(const LocalBackboneOptions& options,
   model.digest = options.model->digest();
   model.family = std::string(model::FamilyName(config.family));
   model.layers = config.layers;
+  model.backbone_layers = config.layers;
   model.hidden = config.hidden;
   model.vocab = config.vocab;
   model.context_tokens =
@@ -38,22 +37,6 @@ std::shared_ptr<const Catalog> MakeCatalog(const LocalBackboneOptions& options,
     catalog->experts.push_back(std::move(entry));
   }
   return catalog;
-}
-
-absl::Status TooLong(size_t tokens, size_t limit) {
-  return base::MakeError(
-      base::Reason::kPromptTooLong,
-      absl::StrCat("the prompt has ", tokens, " tokens; at most ", limit, " are allowed"),
-      {.metadata = {{"prompt_tokens", absl::StrCat(tokens)},
-                    {"max_prompt_tokens", absl::StrCat(limit)}},
-       .retry_after = {}});
-}
-
-// The tokens of a continuation to score: no beginning-of-text token, no template.
-absl::StatusOr<std::vector<int32_t>> EncodeContinuation(const model::Model& model,
-                                                        const runtime::PromptInput& input) {
-  if (const auto* text = std::get_if<std::string>(&input)) return model.tokenizer().Encode(*text);
-  return runtime::EncodePrompt(model, input);
 }
 
 }  // namespace
@@ -95,43 +78,32 @@ std::string LocalBackbone::TokenBytes(int32_t id) const {
 
 void LocalBackbone::Tokenize(runtime::PromptInput input, absl::Time /*deadline*/,
                              std::function<void(absl::StatusOr<std::vector<TokenPiece>>)> done) {
-  const absl::StatusOr<std::vector<int32_t>> ids = runtime::EncodePrompt(*model_, input);
-  if (!ids.ok()) return done(ids.status());
+  const absl::StatusOr<runtime::EncodedPrompt> encoded = runtime::EncodePrompt(*model_, input);
+  if (!encoded.ok()) return done(encoded.status());
   std::vector<TokenPiece> pieces;
-  pieces.reserve(ids->size());
-  for (int32_t id : *ids) pieces.push_back({id, TokenBytes(id)});
+  pieces.reserve(encoded->ids.size());
+  for (int32_t id : encoded->ids) pieces.push_back({id, TokenBytes(id)});
   done(std::move(pieces));
 }
 
 absl::StatusOr<runtime::SessionId> LocalBackbone::Open(SessionRequest request,
                                                        runtime::SessionListener* listener) {
   runtime::SessionSpec spec;
-  CCOE_ASSIGN_OR_RETURN(spec.prompt, runtime::EncodePrompt(*model_, request.prompt));
-  const auto context = static_cast<size_t>(catalog_->model.context_tokens);
-  // Room for one token at least, where one is wanted.
-  size_t limit = request.stop.max_tokens > 0 ? context - 1 : context;
-  if (request.continuation.has_value()) {
-    spec.score_from = static_cast<int>(spec.prompt.size());
-    CCOE_ASSIGN_OR_RETURN(const std::vector<int32_t> continuation,
-                          EncodeContinuation(*model_, *request.continuation));
-    spec.prompt.insert(spec.prompt.end(), continuation.begin(), continuation.end());
-    limit = context;
-  }
-  if (request.max_prompt_tokens > 0) {
-    limit = std::min(limit, static_cast<size_t>(request.max_prompt_tokens));
-  }
-  if (spec.prompt.size() > limit) return TooLong(spec.prompt.size(), limit);
   spec.request_id = std::move(request.request_id);
   spec.traceparent = std::move(request.traceparent);
   spec.expert = std::move(request.expert);
+  spec.routing_layer = request.routing_layer;
   spec.sampling = request.sampling;
   spec.stop = std::move(request.stop);
-  spec.stop.max_tokens =
-      std::min(spec.stop.max_tokens, static_cast<int>(context - spec.prompt.size()));
   spec.queue_deadline = request.queue_deadline;
+  CCOE_RETURN_IF_ERROR(
+      runtime::EncodeSession(*model_, request.input, catalog_->model.context_tokens, &spec));
   return engine_->Open(std::move(spec), listener);
 }
 
+void LocalBackbone::Decide(runtime::SessionId session, runtime::ExpertKey expert) {
+  engine_->Decide(session, std::move(expert));
+}
 void LocalBackbone::Cancel(runtime::SessionId session, absl::Status why) {
   engine_->Cancel(session, std::move(why));
 }

@@ -43,6 +43,7 @@ class LocalBackbone final : public Backbone {
                 std::function<void(absl::StatusOr<std::vector<TokenPiece>>)> done) override;
   absl::StatusOr<runtime::SessionId> Open(SessionRequest request,
                                           runtime::SessionListener* listener) override;
+  void Decide(runtime::SessionId session, runtime::ExpertKey expert) override;
   void Cancel(runtime::SessionId session, absl::Status why) override;
   void Pause(runtime::SessionId session) override;
   void Resume(runtime::SessionId session) override;

@@ -41,6 +41,7 @@ ModelDescription DescriptionOf(const internal::v1::GetModelResponse& response) {
   model.digest = response.digest();
   model.family = response.family();
   model.layers = response.layers();
+  model.backbone_layers = response.layer_end();
   model.hidden = response.hidden();
   model.vocab = response.vocab();
   model.context_tokens = response.max_context();
@@ -375,6 +376,10 @@ void RemoteBackbone::Tokenize(runtime::PromptInput input, absl::Time deadline,
 absl::StatusOr<SessionId> RemoteBackbone::Open(SessionRequest request,
                                                runtime::SessionListener* listener) {
   return impl_->Open(request, listener);
+}
+
+void RemoteBackbone::Decide(SessionId session, runtime::ExpertKey expert) {
+  if (const auto found = impl_->Find(session); found != nullptr) found->Decide(expert);
 }
 
 void RemoteBackbone::Cancel(SessionId session, absl::Status why) {

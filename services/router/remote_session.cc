@@ -23,13 +23,15 @@ internal::v1::SessionRequest MakeOpen(const SessionRequest& request) {
   internal::v1::OpenSession* open = message.mutable_open();
   open->set_request_id(request.request_id);
   open->set_traceparent(request.traceparent);
-  rpc::EncodeInput(request.prompt, open->mutable_input());
-  if (request.continuation.has_value()) {
-    rpc::EncodeInput(*request.continuation, open->mutable_continuation());
+  rpc::EncodeInput(request.input.prompt, open->mutable_input());
+  if (request.input.continuation.has_value()) {
+    rpc::EncodeInput(*request.input.continuation, open->mutable_continuation());
   }
   *open->mutable_sampling() = rpc::EncodeSampling(request.sampling);
   rpc::EncodeStop(request.stop, open->mutable_stop());
-  open->set_max_prompt_tokens(request.max_prompt_tokens);
+  open->set_want_pooled(request.expert.name.empty());
+  open->set_routing_layer(request.routing_layer);
+  open->set_max_prompt_tokens(request.input.max_prompt_tokens);
   if (request.queue_deadline != absl::InfiniteFuture()) {
     *open->mutable_max_queue_time() =
         rpc::ToProto(std::max(absl::ZeroDuration(), request.queue_deadline - absl::Now()));
@@ -45,14 +47,17 @@ void RemoteSession::Start(internal::v1::BackboneService::StubInterface& stub,
   rpc::WriteRequestContext({request.request_id, request.traceparent}, context_);
   stub.async()->Session(&context_, this);
   AddHold();  // writes come from outside of reactions
-  internal::v1::SessionRequest decide;
-  decide.mutable_decide()->mutable_expert()->set_name(request.expert.name);
-  decide.mutable_decide()->mutable_expert()->set_version(request.expert.version);
-  // The gate has decided already: both messages go at once.
   Send(MakeOpen(request));
-  Send(std::move(decide));
+  if (!request.expert.name.empty()) Decide(request.expert);  // both messages go at once
   StartRead(&response_);
   StartCall();
+}
+
+void RemoteSession::Decide(const runtime::ExpertKey& expert) {
+  internal::v1::SessionRequest message;
+  message.mutable_decide()->mutable_expert()->set_name(expert.name);
+  message.mutable_decide()->mutable_expert()->set_version(expert.version);
+  Send(std::move(message));
 }
 
 void RemoteSession::Cancel(const absl::Status& why) {
@@ -102,10 +107,14 @@ absl::Status RemoteSession::Deliver() {
       return absl::OkStatus();
     }
     case SessionResponse::kRouteState:
+      if (response_.route_state().pooled_size() > 0) {
+        listener_.OnRouteState(response_.route_state().pooled());
+      }
+      return absl::OkStatus();
     case SessionResponse::MESSAGE_NOT_SET:
       break;
   }
-  return absl::OkStatus();  // nothing that a decided session needs
+  return absl::OkStatus();  // of a later version
 }
 
 void RemoteSession::OnWriteDone(bool ok) {

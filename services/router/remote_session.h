@@ -27,6 +27,7 @@ class RemoteSession final
       : listener_(listener), on_done_(std::move(on_done)) {}
 
   void Start(internal::v1::BackboneService::StubInterface& stub, const SessionRequest& request);
+  void Decide(const runtime::ExpertKey& expert);
   void Cancel(const absl::Status& why);
   void Pause();
   void Resume();

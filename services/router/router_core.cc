@@ -7,7 +7,9 @@
 #include "absl/time/clock.h"
 #include "common/base/error.h"
 #include "common/base/status_macros.h"
+#include "common/telemetry/log.h"
 #include "services/router/catalog.h"
+#include "services/router/route_probe.h"
 #include "services/router/session_call.h"
 
 namespace ccoe::router {
@@ -22,6 +24,8 @@ telemetry::RouteStageLabel LabelOf(RouteStage stage) {
       return telemetry::RouteStageLabel::kExplicit;
     case RouteStage::kRules:
       return telemetry::RouteStageLabel::kRules;
+    case RouteStage::kLearned:
+      return telemetry::RouteStageLabel::kLearned;
     case RouteStage::kFallback:
       return telemetry::RouteStageLabel::kFallback;
   }
@@ -46,21 +50,14 @@ absl::Status Unsure(const RouteDecision& decision) {
        .retry_after = {}});
 }
 
-}  // namespace
+bool IsUnsure(const RouteDecision& decision, const RoutingPolicy& policy) {
+  return decision.stage == RouteStage::kFallback || decision.confidence < policy.min_confidence;
+}
 
-absl::StatusOr<RouteDecision> DecideRoute(const Catalog& catalog, const Gate& gate,
-                                          const Target& target, const RoutingPolicy& policy,
-                                          std::string_view text) {
-  if (const auto* domain = std::get_if<std::string>(&target)) {
-    CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindDomain(catalog, *domain));
-    return Explicit(*entry);
-  }
-  if (const auto* key = std::get_if<runtime::ExpertKey>(&target)) {
-    CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindExpert(catalog, *key));
-    return Explicit(*entry);
-  }
-  RouteDecision decision = gate.Decide(text);
-  if (decision.stage == RouteStage::kFallback || decision.confidence < policy.min_confidence) {
+// The last stage's decision, as the policy takes it, with its expert.
+absl::StatusOr<RouteDecision> Conclude(const Catalog& catalog, const RoutingPolicy& policy,
+                                       RouteDecision decision) {
+  if (IsUnsure(decision, policy)) {
     if (policy.on_unsure == RoutingPolicy::OnUnsure::kFail) return Unsure(decision);
     if (decision.stage != RouteStage::kFallback) {
       decision.runner_up = std::exchange(decision.domain, runtime::kGeneralExpert);
@@ -71,6 +68,34 @@ absl::StatusOr<RouteDecision> DecideRoute(const Catalog& catalog, const Gate& ga
   CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindDomain(catalog, decision.domain));
   decision.expert = entry->info.key;
   return decision;
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<RouteDecision>> DecideRoute(const Catalog& catalog, const Gate& gate,
+                                                         const Target& target,
+                                                         const RoutingPolicy& policy,
+                                                         std::string_view text) {
+  if (const auto* domain = std::get_if<std::string>(&target)) {
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindDomain(catalog, *domain));
+    return Explicit(*entry);
+  }
+  if (const auto* key = std::get_if<runtime::ExpertKey>(&target)) {
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindExpert(catalog, *key));
+    return Explicit(*entry);
+  }
+  RouteDecision decision = gate.rules().Decide(text);
+  if (IsUnsure(decision, policy) && gate.rows().routing_layer() > 0) return std::nullopt;
+  return Conclude(catalog, policy, std::move(decision));
+}
+
+absl::StatusOr<RouteDecision> DecideRouteByState(const Catalog& catalog, const Gate& gate,
+                                                 const RoutingPolicy& policy,
+                                                 absl::Span<const float> pooled) {
+  if (static_cast<int>(pooled.size()) != catalog.model.hidden) {
+    return absl::InternalError("the backbone's pooled state is not as wide as the model");
+  }
+  return Conclude(catalog, policy, gate.rows().Decide(pooled));
 }
 
 RouterCore::RouterCore(Backbone* backbone, telemetry::Metrics* metrics, const Limits& limits)
@@ -96,8 +121,14 @@ int RouterCore::MaxPromptTokens() {
 std::shared_ptr<const Gate> RouterCore::GateFor(const std::shared_ptr<const Catalog>& catalog) {
   base::MutexLock lock(&mutex_);
   if (gate_catalog_ != catalog) {
-    gate_ = MakeRulesGate(*catalog);
+    gate_ = std::make_shared<const Gate>(*catalog);
     gate_catalog_ = catalog;
+    if (gate_->rows().unused() > 0) {
+      telemetry::LogWarning("gate_rows_left_out", {{"rows", gate_->rows().unused()},
+                                                   {"message",
+                                                    "their routing layer is not the others', or an "
+                                                    "expert attaches above it"}});
+    }
     for (const CatalogEntry& entry : catalog->experts) metrics_.AddDomain(entry.info.domain);
   }
   return gate_;
@@ -109,12 +140,52 @@ absl::StatusOr<Resolved> RouterCore::ResolveNow(const ParsedRequest& request,
   const std::shared_ptr<const Gate> gate = GateFor(catalog);
   const absl::Time begin = absl::Now();
   Resolved resolved;
-  CCOE_ASSIGN_OR_RETURN(resolved.decision,
+  CCOE_ASSIGN_OR_RETURN(std::optional<RouteDecision> decision,
                         DecideRoute(*catalog, *gate, request.target, request.routing, text));
   resolved.catalog = std::move(catalog);
   resolved.route_time = absl::Now() - begin;
-  metrics_.ObserveRoute(LabelOf(resolved.decision.stage), resolved.route_time);
+  if (decision.has_value()) {
+    resolved.decision = *std::move(decision);
+    metrics_.ObserveRoute(LabelOf(resolved.decision.stage), resolved.route_time);
+  } else {
+    resolved.undecided = gate;
+  }
   return resolved;
+}
+
+absl::Status RouterCore::Settle(const RoutingPolicy& policy, absl::Span<const float> pooled,
+                                Resolved* resolved) {
+  const absl::Time begin = absl::Now();
+  CCOE_ASSIGN_OR_RETURN(
+      resolved->decision,
+      DecideRouteByState(*resolved->catalog, *resolved->undecided, policy, pooled));
+  resolved->undecided = nullptr;
+  resolved->route_time += absl::Now() - begin;
+  metrics_.ObserveRoute(LabelOf(resolved->decision.stage), resolved->route_time);
+  return absl::OkStatus();
+}
+
+void RouterCore::Classify(const ParsedRequest& request, SessionRequest session, absl::Time deadline,
+                          std::function<void(absl::StatusOr<Resolved>)> done) {
+  session.input.prompt = request.input.prompt;
+  session.input.max_prompt_tokens = limits_.max_prompt_tokens;
+  session.stop.max_tokens = 0;
+  session.queue_deadline = deadline;
+  Resolve(request, deadline,
+          [this, policy = request.routing, session = std::move(session),
+           done = std::move(done)](absl::StatusOr<Resolved> resolved) mutable {
+            if (!resolved.ok() || resolved->undecided == nullptr) return done(std::move(resolved));
+            session.routing_layer = resolved->undecided->rows().routing_layer();
+            RouteProbe::Start(
+                backbone_, std::move(session),
+                [this, policy, resolved = *std::move(resolved),
+                 done = std::move(done)](absl::StatusOr<std::vector<float>> pooled) mutable {
+                  if (!pooled.ok()) return done(pooled.status());
+                  const absl::Status status = Settle(policy, *pooled, &resolved);
+                  if (!status.ok()) return done(status);
+                  done(std::move(resolved));
+                });
+          });
 }
 
 void RouterCore::Join(SessionCall* call) {

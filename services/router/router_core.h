@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "absl/status/statusor.h"
@@ -20,16 +21,23 @@ class SessionCall;
 // Where a request goes, and by which catalog.
 struct Resolved {
   RouteDecision decision;
+  // Set: the prompt's pooled state is still to decide, by this gate.
+  std::shared_ptr<const Gate> undecided;
   std::shared_ptr<const Catalog> catalog;
-  absl::Duration route_time;
+  absl::Duration route_time;  // the gate's own, of all stages
 };
 
 // The decision for a request, once the gate's text is at hand (it is not looked at where the target
-// is explicit). A pure function. NOT_FOUND for a target that is not there; FAILED_PRECONDITION
-// (ROUTE_UNSURE) as the policy says.
-absl::StatusOr<RouteDecision> DecideRoute(const Catalog& catalog, const Gate& gate,
-                                          const Target& target, const RoutingPolicy& policy,
-                                          std::string_view text);
+// is explicit); nullopt where the rules are unsure and there are rows to ask. A pure function.
+// NOT_FOUND for a target that is not there; FAILED_PRECONDITION (ROUTE_UNSURE) as the policy says.
+absl::StatusOr<std::optional<RouteDecision>> DecideRoute(const Catalog& catalog, const Gate& gate,
+                                                         const Target& target,
+                                                         const RoutingPolicy& policy,
+                                                         std::string_view text);
+// The decision where that gave none. As pure; FAILED_PRECONDITION (ROUTE_UNSURE).
+absl::StatusOr<RouteDecision> DecideRouteByState(const Catalog& catalog, const Gate& gate,
+                                                 const RoutingPolicy& policy,
+                                                 absl::Span<const float> pooled);
 
 // What the calls of a router share. Thread-safe; outlives them.
 class RouterCore {
@@ -54,10 +62,17 @@ class RouterCore {
   void Leave(SessionCall* call);
   void CancelAll(const absl::Status& why);
 
-  // Finds the target of a request and observes the time. Calls `done` once, on any thread, perhaps
-  // before it returns. Errors as of DecideRoute and GetCatalog.
+  // Finds the target of a request as far as its text tells, and observes the time. Calls `done`
+  // once, on any thread, perhaps before it returns. Errors as of DecideRoute and GetCatalog.
   void Resolve(const ParsedRequest& request, absl::Time deadline,
                std::function<void(absl::StatusOr<Resolved>)> done);
+  // Decides what Resolve left undecided. Errors as of DecideRouteByState.
+  absl::Status Settle(const RoutingPolicy& policy, absl::Span<const float> pooled,
+                      Resolved* resolved);
+  // As Resolve, but decides in any case: where the text does not tell, the backbone computes the
+  // prompt's state for it. `session` is what identifies the request there.
+  void Classify(const ParsedRequest& request, SessionRequest session, absl::Time deadline,
+                std::function<void(absl::StatusOr<Resolved>)> done);
 
  private:
   // The gate of a catalog; made anew when the catalog has changed.

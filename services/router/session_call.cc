@@ -51,12 +51,13 @@ SessionRequest SessionCall::MakeSessionRequest() const {
   SessionRequest session;
   session.request_id = info_.request_id;
   session.traceparent = info_.traceparent;
-  session.prompt = request_.input.prompt;
-  session.continuation = request_.continuation;
+  session.input = {request_.input.prompt, request_.continuation, core_.limits().max_prompt_tokens};
   session.expert = resolved_.decision.expert;
+  if (resolved_.undecided != nullptr) {
+    session.routing_layer = resolved_.undecided->rows().routing_layer();
+  }
   session.sampling = request_.sampling;
   session.stop = request_.stop;
-  session.max_prompt_tokens = core_.limits().max_prompt_tokens;
   session.queue_deadline = std::min(arrival_ + request_.max_queue_time, deadline());
   return session;
 }
@@ -77,6 +78,7 @@ void SessionCall::Open(absl::StatusOr<Resolved> resolved) {
   base::MutexLock lock(&mutex_);
   session_ = *session;
   if (cancelled_.has_value()) core_.backbone().Cancel(*session_, *cancelled_);
+  if (decided_.has_value()) core_.backbone().Decide(*session_, *decided_);
   if (paused_) core_.backbone().Pause(*session_);
 }
 
@@ -97,6 +99,14 @@ void SessionCall::ResumeSession() {
   base::MutexLock lock(&mutex_);
   paused_ = false;
   if (session_.has_value()) core_.backbone().Resume(*session_);
+}
+
+void SessionCall::OnRouteState(absl::Span<const float> pooled) {
+  const absl::Status status = core_.Settle(request_.routing, pooled, &resolved_);
+  if (!status.ok()) return Cancel(status);
+  base::MutexLock lock(&mutex_);
+  decided_ = resolved_.decision.expert;
+  if (session_.has_value()) core_.backbone().Decide(*session_, *decided_);
 }
 
 void SessionCall::OnAdmitted() { Admitted(); }

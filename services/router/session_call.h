@@ -37,7 +37,7 @@ class SessionCall : public runtime::SessionListener,
   void ResumeSession();
 
  protected:
-  // Blocks are reserved; resolved() is known from here on.
+  // Blocks are reserved and the expert is known: resolved() is whole from here on.
   virtual void Admitted() = 0;
   virtual void Piece(const runtime::Delta& delta) = 0;
   virtual void Ended(const absl::StatusOr<runtime::Finished>& result) = 0;
@@ -51,6 +51,7 @@ class SessionCall : public runtime::SessionListener,
   const Resolved& resolved() const { return resolved_; }
 
  private:
+  void OnRouteState(absl::Span<const float> pooled) final;
   void OnAdmitted() final;
   void OnDelta(const runtime::Delta& delta) final;
   void OnFinished(const runtime::Finished& finished) final;
@@ -75,6 +76,7 @@ class SessionCall : public runtime::SessionListener,
   base::Mutex mutex_;
   std::optional<runtime::SessionId> session_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> cancelled_ ABSL_GUARDED_BY(mutex_);
+  std::optional<runtime::ExpertKey> decided_ ABSL_GUARDED_BY(mutex_);  // by the prompt's state
   bool paused_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

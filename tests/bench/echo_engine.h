@@ -29,6 +29,7 @@ class NoEngine : public runtime::Engine {
                                           runtime::SessionListener*) override {
     return Refuse();
   }
+  void Decide(runtime::SessionId, runtime::ExpertKey) override {}
   void Cancel(runtime::SessionId, absl::Status) override {}
   void Pause(runtime::SessionId) override {}
   void Resume(runtime::SessionId) override {}

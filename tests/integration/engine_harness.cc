@@ -59,7 +59,10 @@ std::unique_ptr<runtime::Engine> MakeEngine(std::shared_ptr<const model::Model> 
   return *std::move(engine);
 }
 
-void Collector::OnAdmitted() {}
+void Collector::OnRouteState(absl::Span<const float> state) {
+  pooled.assign(state.begin(), state.end());
+  if (on_route_state) on_route_state(state);
+}
 
 void Collector::OnDelta(const runtime::Delta& delta) {
   base::MutexLock lock(&mutex_);

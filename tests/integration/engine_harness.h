@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,7 +39,8 @@ std::unique_ptr<runtime::Engine> MakeEngine(std::shared_ptr<const model::Model> 
 // Collects one session's events.
 class Collector final : public runtime::SessionListener {
  public:
-  void OnAdmitted() override;
+  void OnRouteState(absl::Span<const float> pooled) override;
+  void OnAdmitted() override { admitted = true; }
   void OnDelta(const runtime::Delta& delta) override;
   void OnFinished(const runtime::Finished& finished) override;
   void OnFailed(const absl::Status& status) override;
@@ -52,7 +54,12 @@ class Collector final : public runtime::SessionListener {
   void HoldAfter(size_t count);
   void Release();
 
+  // Set before Open: what to do with an undecided session's state.
+  std::function<void(absl::Span<const float> pooled)> on_route_state;
+
   // After Wait.
+  std::vector<float> pooled;
+  bool admitted = false;
   absl::Status status;
   std::optional<runtime::Finished> finished;
   std::vector<runtime::GeneratedToken> tokens;

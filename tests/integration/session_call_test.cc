@@ -64,6 +64,8 @@ class SessionCallTest : public ::testing::Test {
     internal::v1::OpenSession* open = request.mutable_open();
     open->set_request_id("test");
     open->mutable_input()->set_text("hello");
+    open->set_want_pooled(routing_layer_ > 0);
+    open->set_routing_layer(routing_layer_);
     open->mutable_sampling()->set_top_p(1);
     open->mutable_sampling()->set_repetition_penalty(1);
     open->mutable_sampling()->set_top_logprobs(20);  // large responses
@@ -88,6 +90,7 @@ class SessionCallTest : public ::testing::Test {
   const std::shared_ptr<const model::Model> model_ = TinyModel("llama");
   const std::unique_ptr<runtime::Engine> engine_ = MakeEngine(model_, {.cpu = {.threads = 1}});
   backbone::SessionCallOptions options_;
+  int routing_layer_ = 0;
   std::unique_ptr<SessionService> service_;
   std::unique_ptr<rpc::Server> server_;
   std::unique_ptr<internal::v1::BackboneService::Stub> stub_;
@@ -103,6 +106,17 @@ TEST_F(SessionCallTest, AnUndecidedSessionExpires) {
   const grpc::Status status = stream_->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_THAT(status.error_message(), ::testing::HasSubstr("no expert was decided for"));
+}
+
+// What it has computed is given back.
+TEST_F(SessionCallTest, AnUndecidedSessionExpiresAfterItsState) {
+  options_.decide_timeout = absl::Milliseconds(50);
+  routing_layer_ = 1;
+  Open();
+  EXPECT_EQ(response_.route_state().pooled_size(), model_->config().hidden);
+  EXPECT_FALSE(stream_->Read(&response_));
+  EXPECT_EQ(stream_->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_TRUE(Ends());
 }
 
 TEST_F(SessionCallTest, ARouterThatReadsTooLateIsToldWhy) {

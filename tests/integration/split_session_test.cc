@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <future>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -25,7 +26,7 @@ const std::vector<std::string> kPackages = {"llama_lora"};
 SessionRequest Request(const std::string& expert, std::string prompt, int max_tokens) {
   SessionRequest request;
   request.request_id = "test";
-  request.prompt = std::move(prompt);
+  request.input.prompt = std::move(prompt);
   request.expert = {expert, ""};
   request.sampling.top_logprobs = 2;
   request.sampling.temperature = 0.7f;
@@ -92,7 +93,7 @@ TEST_F(SplitSessionTest, GivesWhatALocalBackboneGives) {
                                           Request("tiny-lora", "The quick brown fox", 20),
                                           Request("tiny-lora", "a b c", 0),
                                           Request("general", "Score this", 0)};
-  requests[3].continuation = " and that";
+  requests[3].input.continuation = " and that";
   for (const SessionRequest& request : requests) {
     Collector near;
     Collector far;
@@ -116,6 +117,35 @@ TEST_F(SplitSessionTest, GivesWhatALocalBackboneGives) {
   EXPECT_TRUE(AtRest());
 }
 
+TEST_F(SplitSessionTest, TheStateComesBeforeTheDecision) {
+  Collector told;
+  ASSERT_TRUE(remote_->Open(Request("tiny-lora", "The quick brown fox", 20), &told).ok());
+  ASSERT_TRUE(told.Wait());
+  Collector undecided;
+  std::promise<runtime::SessionId> id;
+  undecided.on_route_state = [&](absl::Span<const float>) {
+    EXPECT_FALSE(undecided.admitted);
+    remote_->Decide(id.get_future().get(), {"tiny-lora", ""});
+  };
+  SessionRequest request = Request("", "The quick brown fox", 20);
+  request.routing_layer = 1;
+  const auto opened = remote_->Open(request, &undecided);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  id.set_value(*opened);
+  ASSERT_TRUE(undecided.Wait());
+  ASSERT_TRUE(undecided.finished.has_value()) << undecided.status;
+  EXPECT_EQ(undecided.pooled.size(), 64u);
+  EXPECT_EQ(undecided.Ids(), told.Ids());
+  EXPECT_EQ(undecided.text, told.text);
+
+  Collector deep;
+  request.routing_layer = kSplit + 1;
+  ASSERT_TRUE(remote_->Open(request, &deep).ok());
+  ASSERT_TRUE(deep.Wait());
+  EXPECT_EQ(deep.status.code(), absl::StatusCode::kUnavailable) << deep.status;
+  EXPECT_TRUE(AtRest());
+}
+
 TEST_F(SplitSessionTest, ErrorsKeepTheirReasonOnTheWay) {
   Collector unknown;
   ASSERT_TRUE(remote_->Open(Request("nobody", "hello", 5), &unknown).ok());
@@ -123,7 +153,7 @@ TEST_F(SplitSessionTest, ErrorsKeepTheirReasonOnTheWay) {
   EXPECT_EQ(unknown.status.code(), absl::StatusCode::kNotFound) << unknown.status;
 
   SessionRequest request = Request("general", "one two three four", 5);
-  request.max_prompt_tokens = 2;
+  request.input.max_prompt_tokens = 2;
   Collector too_long;
   ASSERT_TRUE(remote_->Open(request, &too_long).ok());
   ASSERT_TRUE(too_long.Wait());
@@ -134,7 +164,7 @@ TEST_F(SplitSessionTest, ErrorsKeepTheirReasonOnTheWay) {
 
 TEST_F(SplitSessionTest, AVeryLongPromptIsCountedByTheBackbone) {
   SessionRequest request = Request("general", "", 5);
-  request.prompt = std::vector<int32_t>(5 << 20, 5);  // larger than a server's default limit
+  request.input.prompt = std::vector<int32_t>(5 << 20, 5);  // larger than a server's default limit
   Collector too_long;
   ASSERT_TRUE(remote_->Open(request, &too_long).ok());
   ASSERT_TRUE(too_long.Wait());

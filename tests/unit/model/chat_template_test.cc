@@ -43,8 +43,8 @@ class ChatTemplateTest : public testing::Test {
 
   std::string Render(std::string_view name, const std::vector<Message>& messages,
                      GenerationPrompt prompt = GenerationPrompt::kAdd) const {
-    const auto ids = ChatTemplate::ByName(name)->Render(*tokenizer_, messages, prompt);
-    return ids.ok() ? Show(*ids) : ids.status().ToString();
+    const auto chat = ChatTemplate::ByName(name)->Render(*tokenizer_, messages, prompt);
+    return chat.ok() ? Show(chat->ids) : chat.status().ToString();
   }
 
   const std::unique_ptr<const Tokenizer> tokenizer_ = ByteTokenizer();
@@ -103,13 +103,29 @@ TEST_F(ChatTemplateTest, ContentCannotInjectControlTokens) {
             "[<|im_start|>]assistant\n");
 }
 
+TEST_F(ChatTemplateTest, SaysWhichTokensAreTheUsersOwn) {
+  for (const std::string_view name :
+       {"chatml", "smollm2", "qwen2", "qwen3", "llama3", "llama3.1"}) {
+    const auto chat = ChatTemplate::ByName(name)->Render(
+        *tokenizer_,
+        {{"system", "S"}, {"user", "How?"}, {"assistant", "user"}, {"user", ""}, {"user", "So"}},
+        GenerationPrompt::kAdd);
+    ASSERT_TRUE(chat.ok()) << chat.status();
+    std::vector<std::string> said;
+    for (const TokenRange& turn : chat->user_turns) {
+      said.push_back(Show({chat->ids.begin() + turn.begin, chat->ids.begin() + turn.end}));
+    }
+    EXPECT_THAT(said, testing::ElementsAre("How?", "So")) << name;
+  }
+}
+
 TEST_F(ChatTemplateTest, ContinuedTurnsEqualARenderingOfTheWhole) {
   for (const std::string_view name : {"chatml", "smollm2", "qwen2.5", "llama3", "llama3.1"}) {
     const ChatTemplate chat = *ChatTemplate::ByName(name);
     const std::vector<Message> whole = {{"user", "Hi"}, {"assistant", "Ho"}, {"user", "So?"}};
     const auto expected = chat.Render(*tokenizer_, whole, GenerationPrompt::kAdd);
     for (const AnswerEnd end : {AnswerEnd::kOpen, AnswerEnd::kClosed}) {
-      auto ids = *chat.Render(*tokenizer_, {whole[0]}, GenerationPrompt::kAdd);
+      auto ids = chat.Render(*tokenizer_, {whole[0]}, GenerationPrompt::kAdd)->ids;
       for (const int32_t id : tokenizer_->Encode("Ho")) ids.push_back(id);
       if (end == AnswerEnd::kClosed) {
         ids.push_back(
@@ -118,7 +134,7 @@ TEST_F(ChatTemplateTest, ContinuedTurnsEqualARenderingOfTheWhole) {
       const auto next = chat.ContinueTurn(*tokenizer_, end, {whole[2]});
       ASSERT_TRUE(next.ok()) << next.status();
       ids.insert(ids.end(), next->begin(), next->end());
-      EXPECT_EQ(Show(ids), Show(*expected)) << name;
+      EXPECT_EQ(Show(ids), Show(expected->ids)) << name;
     }
   }
 }

@@ -244,8 +244,20 @@ TEST(ExpertManifest, ChecksTheRest) {
   EXPECT_FALSE(ManifestStatus("/base", nullptr).ok());
   EXPECT_FALSE(
       ManifestStatus("/gate/row",
-                     {{"routing_layer", 3}, {"weights", {1.0}}, {"bias", 0}, {"threshold", 0}})
+                     {{"routing_layer", 3}, {"weights", {1.0}}, {"bias", 0}, {"threshold", 0.5}})
           .ok());  // deeper than the attach depth
+  EXPECT_FALSE(
+      ManifestStatus("/gate/row",
+                     {{"routing_layer", 0}, {"weights", {1.0}}, {"bias", 0}, {"threshold", 0.5}})
+          .ok());  // before the first layer
+  EXPECT_FALSE(
+      ManifestStatus("/gate/row",
+                     {{"routing_layer", 1}, {"weights", {1.0}}, {"bias", 0}, {"threshold", 0}})
+          .ok());  // not a probability
+  EXPECT_FALSE(
+      ManifestStatus("/gate/row",
+                     {{"routing_layer", 1}, {"weights", {1.0}}, {"bias", 0}, {"threshold", 1}})
+          .ok());  // nor that
   EXPECT_FALSE(
       ManifestStatus(
           "/examples/0",

@@ -97,9 +97,9 @@ TEST_P(TokenizerGolden, RendersChats) {
     for (const Json& message : entry["messages"]) {
       messages.push_back({message["role"], message["content"]});
     }
-    const auto ids = model_->chat_template().Render(tokenizer(), messages, GenerationPrompt::kAdd);
-    ASSERT_TRUE(ids.ok()) << ids.status();
-    EXPECT_EQ(*ids, entry["ids"].get<std::vector<int32_t>>()) << entry["messages"];
+    const auto chat = model_->chat_template().Render(tokenizer(), messages, GenerationPrompt::kAdd);
+    ASSERT_TRUE(chat.ok()) << chat.status();
+    EXPECT_EQ(chat->ids, entry["ids"].get<std::vector<int32_t>>()) << entry["messages"];
   }
 }
 

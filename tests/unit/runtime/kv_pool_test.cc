@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <vector>
 
 namespace ccoe::runtime {
 namespace {
@@ -39,6 +40,17 @@ TEST_F(KvPoolTest, RefusesWhatDoesNotFitAndKeepsNothing) {
   ASSERT_TRUE(blocks.ok());
   EXPECT_EQ(pool_->Reserve(1, 32 * 3).status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(pool_->used(), 8);
+}
+
+TEST_F(KvPoolTest, UpperLayersCanBeGivenBack) {
+  auto blocks = pool_->Reserve(3, 33);
+  ASSERT_TRUE(blocks.ok());
+  const std::vector<int32_t> kept(blocks->Table(0), blocks->Table(0) + 4);
+  blocks->Truncate(2);
+  EXPECT_EQ(pool_->used(), 4);
+  EXPECT_EQ(std::vector<int32_t>(blocks->Table(0), blocks->Table(0) + 4), kept);
+  blocks->Truncate(5);
+  EXPECT_EQ(pool_->used(), 4);
 }
 
 TEST_F(KvPoolTest, BlocksGiveThemselvesBack) {

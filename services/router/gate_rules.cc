@@ -1,7 +1,6 @@
-#include "services/router/gate.h"
+#include "services/router/gate_rules.h"
 
 #include <algorithm>
-#include <map>
 #include <unordered_map>
 #include <utility>
 
@@ -41,19 +40,17 @@ struct Domain {
   std::vector<model::GatePattern> patterns;
 };
 
-class RulesGate final : public Gate {
+}  // namespace
+
+class GateRules::Impl {
  public:
-  explicit RulesGate(const Catalog& catalog) {
-    std::map<std::string, const CatalogEntry*> newest;
-    for (const CatalogEntry& entry : catalog.experts) {
-      if (entry.manifest == nullptr || entry.info.domain == runtime::kGeneralExpert) continue;
-      const CatalogEntry*& best = newest[entry.info.domain];
-      if (best == nullptr || IsBetter(entry, *best)) best = &entry;
+  explicit Impl(const Catalog& catalog) {
+    for (const CatalogEntry* entry : DomainPackages(catalog)) {
+      Add(entry->info.domain, entry->manifest->rules);
     }
-    for (const auto& [name, entry] : newest) Add(name, entry->manifest->rules);
   }
 
-  RouteDecision Decide(std::string_view text) const override {
+  RouteDecision Decide(std::string_view text) const {
     std::vector<double> scores(domains_.size(), 0.0);
     if (text.size() <= kMaxGateBytes) {
       Score(std::string(text), &scores);
@@ -156,10 +153,9 @@ class RulesGate final : public Gate {
   std::vector<size_t> signs_;  // those that do not begin with a word
 };
 
-}  // namespace
+GateRules::GateRules(const Catalog& catalog) : impl_(std::make_unique<Impl>(catalog)) {}
+GateRules::~GateRules() = default;
 
-std::unique_ptr<Gate> MakeRulesGate(const Catalog& catalog) {
-  return std::make_unique<RulesGate>(catalog);
-}
+RouteDecision GateRules::Decide(std::string_view text) const { return impl_->Decide(text); }
 
 }  // namespace ccoe::router

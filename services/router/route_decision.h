@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/runtime/session.h"
+
+namespace ccoe::router {
+
+enum class RouteStage {
+  kExplicit,  // the request named its target
+  kRules,     // the packages' rules claimed the prompt
+  kLearned,   // a package's row of the linear gate did
+  kFallback,  // nobody claimed it: `general`
+};
+
+struct DomainScore {
+  std::string domain;
+  double score = 0;
+  double threshold = 1;
+};
+
+struct RouteDecision {
+  std::string domain;
+  runtime::ExpertKey expert;
+  RouteStage stage = RouteStage::kFallback;
+  double confidence = 1;            // in [0, 1]
+  std::string runner_up;            // empty for kExplicit
+  std::vector<DomainScore> scores;  // of the last stage that was asked, best first
+};
+
+}  // namespace ccoe::router

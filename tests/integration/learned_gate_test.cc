@@ -1,0 +1,215 @@
+// The gate's learned stage through the public services: the state that the prefill computes chooses
+// the expert, and the answer is that of a request which names it.
+#include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <sstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "ccoe/v1/generation_service.grpc.pb.h"
+#include "common/base/error.h"
+#include "common/rpc/server.h"
+#include "common/rpc/status.h"
+#include "services/router/local_backbone.h"
+#include "services/router/route_probe.h"
+#include "services/router/router.h"
+#include "tests/integration/engine_harness.h"
+
+namespace ccoe::testing {
+namespace {
+
+using router::LocalBackbone;
+
+constexpr int kRoutingLayer = 2;  // the attach depth of both packages
+constexpr char kClaimed[] = "red green blue, and again red green blue";
+constexpr char kUnclaimed[] = "0123456789 9876543210 0123456789";
+
+std::unique_ptr<LocalBackbone> Backbone(
+    std::vector<std::shared_ptr<const model::ExpertPackage>> packages) {
+  router::LocalBackboneOptions options;
+  options.model = TinyModel("llama");
+  options.experts = std::move(packages);
+  options.cpu.threads = 1;
+  options.kv_budget_bytes = size_t{16} << 20;
+  return LocalBackbone::Create(std::move(options)).value();
+}
+
+std::vector<float> StateOf(router::Backbone& backbone, const std::string& text) {
+  router::SessionRequest request;
+  request.request_id = "test";
+  request.input.prompt = text;
+  request.routing_layer = kRoutingLayer;
+  std::promise<absl::StatusOr<std::vector<float>>> state;
+  router::RouteProbe::Start(backbone, request, [&](absl::StatusOr<std::vector<float>> result) {
+    state.set_value(std::move(result));
+  });
+  return state.get_future().get().value();
+}
+
+// The tiny LoRA package with a row that tells kClaimed from kUnclaimed.
+std::shared_ptr<const model::ExpertPackage> PackageWithRow() {
+  const auto plain = Backbone({TinyPackage("llama_lora")});
+  const std::vector<float> yes = StateOf(*plain, kClaimed), no = StateOf(*plain, kUnclaimed);
+  double distance = 0, bias = 0;
+  for (size_t i = 0; i < yes.size(); ++i) distance += (yes[i] - no[i]) * (yes[i] - no[i]);
+  const double scale = 10 / distance;  // logits of 5 and -5
+  std::vector<float> weights;
+  for (size_t i = 0; i < yes.size(); ++i) {
+    weights.push_back(static_cast<float>(scale * (yes[i] - no[i])));
+    bias -= scale * (yes[i] - no[i]) * (yes[i] + no[i]) / 2;
+  }
+  const std::filesystem::path from = absl::StrCat(CCOE_TEST_SOURCE_DIR, "/goldens/tiny/llama_lora");
+  const std::filesystem::path to =
+      std::filesystem::path(::testing::TempDir()) / absl::StrCat("with_row_", getpid());
+  std::filesystem::remove_all(to);
+  std::filesystem::copy(from, to);
+  std::stringstream manifest;
+  manifest << std::ifstream(from / "expert.json").rdbuf();
+  std::ofstream(to / "expert.json") << absl::StrReplaceAll(
+      manifest.str(),
+      {{"\"row\": null",
+        absl::StrCat("\"row\": {\"routing_layer\": ", kRoutingLayer, ", \"bias\": ", bias,
+                     ", \"threshold\": 0.5, \"weights\": [", absl::StrJoin(weights, ", "), "]}")}});
+  auto package = model::ExpertPackage::Load(to.string());
+  std::filesystem::remove_all(to);
+  return package.value();
+}
+
+class LearnedGateTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    backbone_ = Backbone({PackageWithRow(), TinyPackage("llama_full")}).release();
+  }
+  static void TearDownTestSuite() { delete backbone_; }
+
+  void SetUp() override {
+    router_ = std::make_unique<router::Router>(
+        router::RouterOptions{backbone_, &metrics_, router::Limits(), "1.2.3"});
+    rpc::ServerOptions options;
+    options.listen = "127.0.0.1:0";
+    options.services = router_->services();
+    server_ = rpc::Server::Start(options).value();
+    stub_ = v1::GenerationService::NewStub(
+        grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials()));
+  }
+  void TearDown() override {
+    server_.reset();
+    router_.reset();
+    while (backbone_->Stats().kv_pages_used > 0) std::this_thread::yield();
+    EXPECT_EQ(backbone_->Stats().boundary_bytes_used, 0u);
+  }
+
+  static v1::GenerateRequest Request(const std::string& text, const std::string& domain = "") {
+    v1::GenerateRequest request;
+    request.mutable_text()->set_text(text);
+    if (!domain.empty()) request.set_domain(domain);
+    request.mutable_sampling()->set_temperature(0);
+    request.mutable_stop()->set_max_tokens(8);
+    request.mutable_stop()->set_ignore_end_of_generation(true);
+    request.mutable_output()->set_token_ids(true);
+    return request;
+  }
+  absl::StatusOr<v1::GenerateResponse> Generate(const v1::GenerateRequest& request) {
+    grpc::ClientContext context;
+    v1::GenerateResponse response;
+    const absl::Status status = rpc::FromGrpcStatus(stub_->Generate(&context, request, &response));
+    if (!status.ok()) return status;
+    return response;
+  }
+  absl::StatusOr<v1::RouteResponse> Route(const v1::RouteRequest& request) {
+    grpc::ClientContext context;
+    v1::RouteResponse response;
+    const absl::Status status = rpc::FromGrpcStatus(stub_->Route(&context, request, &response));
+    if (!status.ok()) return status;
+    return response;
+  }
+
+  static LocalBackbone* backbone_;
+  telemetry::Metrics metrics_{{.service = "router", .version = "1.2.3", .arithmetic = "i8b32.v2"}};
+  std::unique_ptr<router::Router> router_;
+  std::unique_ptr<rpc::Server> server_;
+  std::unique_ptr<v1::GenerationService::Stub> stub_;
+};
+
+LocalBackbone* LearnedGateTest::backbone_ = nullptr;
+
+TEST_F(LearnedGateTest, AnswersAsTheExpertThatItChooses) {
+  const auto learned = Generate(Request(kClaimed));
+  ASSERT_TRUE(learned.ok()) << learned.status();
+  EXPECT_EQ(learned->started().route().stage(), v1::ROUTE_STAGE_LEARNED);
+  EXPECT_EQ(learned->started().route().domain(), "tiny-lora");
+  EXPECT_EQ(learned->started().route().version(), "1.0.0");
+  EXPECT_NEAR(learned->started().route().confidence(), 1 / (1 + std::exp(-5.0)), 1e-3);
+  const auto told = Generate(Request(kClaimed, "tiny-lora"));
+  ASSERT_TRUE(told.ok()) << told.status();
+  EXPECT_EQ(told->started().route().stage(), v1::ROUTE_STAGE_EXPLICIT);
+  EXPECT_THAT(learned->token_ids(), ::testing::ElementsAreArray(told->token_ids()));
+
+  const auto nobody = Generate(Request(kUnclaimed));
+  ASSERT_TRUE(nobody.ok()) << nobody.status();
+  EXPECT_EQ(nobody->started().route().stage(), v1::ROUTE_STAGE_FALLBACK);
+  EXPECT_EQ(nobody->started().route().domain(), "general");
+  EXPECT_EQ(nobody->started().route().runner_up(), "tiny-lora");
+  const auto general = Generate(Request(kUnclaimed, "general"));
+  ASSERT_TRUE(general.ok()) << general.status();
+  EXPECT_THAT(nobody->token_ids(), ::testing::ElementsAreArray(general->token_ids()));
+
+  const auto rules = Generate(Request(absl::StrCat("tiny-full: ", kClaimed)));
+  ASSERT_TRUE(rules.ok()) << rules.status();
+  EXPECT_EQ(rules->started().route().stage(), v1::ROUTE_STAGE_RULES);
+  EXPECT_EQ(rules->started().route().domain(), "tiny-full");
+}
+
+TEST_F(LearnedGateTest, AStreamBeginsWithTheDecision) {
+  grpc::ClientContext context;
+  const auto reader = stub_->GenerateStream(&context, Request(kClaimed));
+  v1::GenerateStreamResponse event;
+  ASSERT_TRUE(reader->Read(&event));
+  ASSERT_TRUE(event.has_started());
+  EXPECT_EQ(event.started().route().stage(), v1::ROUTE_STAGE_LEARNED);
+  EXPECT_EQ(event.started().route().expert(), "tiny-lora");
+  while (reader->Read(&event)) {
+  }
+  EXPECT_TRUE(event.has_finished());
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
+TEST_F(LearnedGateTest, RouteTellsWhatGenerateWouldDo) {
+  v1::RouteRequest request;
+  request.mutable_text()->set_text(kClaimed);
+  const auto claimed = Route(request);
+  ASSERT_TRUE(claimed.ok()) << claimed.status();
+  EXPECT_EQ(claimed->route().stage(), v1::ROUTE_STAGE_LEARNED);
+  EXPECT_EQ(claimed->route().expert(), "tiny-lora");
+  ASSERT_EQ(claimed->candidates_size(), 1);
+  EXPECT_EQ(claimed->candidates(0).threshold(), 0.5);
+  request.mutable_text()->set_text(kUnclaimed);
+  request.mutable_routing()->set_on_unsure(v1::RoutingOptions::ON_UNSURE_FAIL);
+  EXPECT_EQ(base::ReasonOf(Route(request).status()), base::Reason::kRouteUnsure);
+  request.mutable_text()->set_text("");
+  EXPECT_FALSE(Route(request).ok());
+}
+
+TEST_F(LearnedGateTest, AnUnsureRequestFailsIfItWantsTo) {
+  v1::GenerateRequest request = Request(kUnclaimed);
+  request.mutable_routing()->set_on_unsure(v1::RoutingOptions::ON_UNSURE_FAIL);
+  const absl::Status status = Generate(request).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_EQ(base::ReasonOf(status), base::Reason::kRouteUnsure);
+  request.mutable_text()->set_text(kClaimed);
+  EXPECT_TRUE(Generate(request).ok());
+  request.mutable_routing()->set_min_confidence(0.999);
+  EXPECT_EQ(base::ReasonOf(Generate(request).status()), base::Reason::kRouteUnsure);
+}
+
+}  // namespace
+}  // namespace ccoe::testing
