@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "services/router/catalog.h"
 
@@ -38,26 +39,29 @@ GateRows::GateRows(const Catalog& catalog) {
 }
 
 RouteDecision GateRows::Decide(absl::Span<const float> pooled) const {
-  RouteDecision decision;
+  // Log odds above those of the threshold.
+  std::vector<std::pair<double, DomainScore>> margins;
   for (const Row& row : rows_) {
     double logit = row.bias;
     for (size_t i = 0; i < row.weights.size(); ++i) logit += double{row.weights[i]} * pooled[i];
-    decision.scores.push_back({row.domain, 1 / (1 + std::exp(-logit)), row.threshold});
+    const double margin = logit - std::log(row.threshold / (1 - row.threshold));
+    margins.push_back({margin, {row.domain, 1 / (1 + std::exp(-logit)), row.threshold}});
   }
-  const auto ratio = [](const DomainScore& score) { return score.score / score.threshold; };
-  std::stable_sort(decision.scores.begin(), decision.scores.end(),
-                   [&](const auto& a, const auto& b) { return ratio(a) > ratio(b); });
-  const std::vector<DomainScore>& scores = decision.scores;
-  const bool claimed = !scores.empty() && ratio(scores[0]) >= 1;
-  decision.stage = claimed ? RouteStage::kLearned : RouteStage::kFallback;
-  decision.domain = claimed ? scores[0].domain : std::string(runtime::kGeneralExpert);
-  const double best = scores.empty() ? 0 : scores[0].score;
-  decision.confidence = claimed ? best : 1 - best;
-  if (!claimed) {
-    if (!scores.empty()) decision.runner_up = scores[0].domain;
-  } else {
-    const bool rival = scores.size() > 1 && ratio(scores[1]) >= 1;
-    decision.runner_up = rival ? scores[1].domain : std::string(runtime::kGeneralExpert);
+  std::stable_sort(margins.begin(), margins.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  const auto claims = [&](size_t i) { return i < margins.size() && margins[i].first >= 0; };
+  RouteDecision decision;
+  for (auto& [margin, score] : margins) decision.scores.push_back(std::move(score));
+  const double best = decision.scores.empty() ? 0 : decision.scores[0].score;
+  decision.stage = claims(0) ? RouteStage::kLearned : RouteStage::kFallback;
+  decision.domain = claims(0) ? decision.scores[0].domain : std::string(runtime::kGeneralExpert);
+  decision.confidence = claims(0) ? best : 1 - best;
+  if (claims(1)) {
+    decision.runner_up = decision.scores[1].domain;
+  } else if (claims(0)) {
+    decision.runner_up = runtime::kGeneralExpert;
+  } else if (!decision.scores.empty()) {
+    decision.runner_up = decision.scores[0].domain;
   }
   return decision;
 }

@@ -190,6 +190,18 @@ TEST(GateRowsTest, TheStrongestClaimWins) {
   EXPECT_NEAR(nobody.confidence, 1 - 1 / (1 + std::exp(4.0)), 1e-9);
 }
 
+// A high threshold is not beaten by a low one for being hard to reach.
+TEST(GateRowsTest, ClaimsAreComparedByTheirOdds) {
+  Catalog catalog = WithRows();
+  auto manifest = std::make_shared<model::ExpertManifest>(*catalog.experts[2].manifest);
+  manifest->row->threshold = 0.1f;
+  catalog.experts[2].manifest = manifest;
+  const std::vector<float> state = {1, 0.3f};  // logits 4 and 0.6; the thresholds' are 0 and -2.2
+  EXPECT_EQ(GateRows(catalog).Decide(state).domain, "sql");
+  const std::vector<float> low = {-1, -1};  // logits -4 and -2
+  EXPECT_EQ(GateRows(catalog).Decide(low).domain, "law");
+}
+
 TEST(GateRowsTest, RowsThatDoNotFitAreLeftOut) {
   Catalog catalog = WithRows();
   catalog.experts.push_back(ExpertWithRow("code", {1, 2, 3}));
