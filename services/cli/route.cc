@@ -15,27 +15,77 @@ constexpr char kExamples[] =
     R"(With --json the last line holds domain, expert, version, stage, confidence, runner_up
 and the candidates with their scores.
 
+--explain shows what each stage of the gate made of the prompt: the rules that were found, every
+domain's score, and the time it took. The learned stage is asked even where the rules have decided.
+
 Examples:
   ccoe route --server localhost:50051 "Which SQL query lists the ten best customers?"
   ccoe route --model model.gguf --experts experts --json - < question.txt
+  ccoe route --server localhost:50051 --explain "Can my landlord keep the deposit?"
 )";
 
 struct Options {
   ConnectionOptions connection;
   std::string prompt;
   double min_confidence = 0;
+  bool explain = false;
   bool json = false;
 };
 
+nlohmann::ordered_json CandidatesJson(
+    const google::protobuf::RepeatedPtrField<v1::RouteCandidate>& candidates) {
+  auto array = nlohmann::ordered_json::array();
+  for (const v1::RouteCandidate& candidate : candidates) {
+    array.push_back({{"domain", candidate.domain()},
+                     {"score", candidate.score()},
+                     {"threshold", candidate.threshold()}});
+  }
+  return array;
+}
+
+nlohmann::ordered_json StageJson(const v1::RouteStageReport& stage) {
+  nlohmann::ordered_json json = {{"stage", StageName(stage.stage())},
+                                 {"time_ms", Milliseconds(stage.time())},
+                                 {"state_time_ms", Milliseconds(stage.state_time())},
+                                 {"candidates", CandidatesJson(stage.candidates())},
+                                 {"rules", nlohmann::ordered_json::array()}};
+  for (const v1::RuleHit& hit : stage.rules()) {
+    json["rules"].push_back(
+        {{"domain", hit.domain()}, {"rule", hit.rule()}, {"weight", hit.weight()}});
+  }
+  return json;
+}
+
 void ShowJson(Terminal& terminal, const v1::RouteResponse& response) {
   nlohmann::ordered_json line = RouteJson(response.route());
-  line["candidates"] = nlohmann::ordered_json::array();
-  for (const auto& candidate : response.candidates()) {
-    line["candidates"].push_back({{"domain", candidate.domain()},
-                                  {"score", candidate.score()},
-                                  {"threshold", candidate.threshold()}});
-  }
+  line["candidates"] = CandidatesJson(response.candidates());
+  for (const auto& stage : response.stages()) line["stages"].push_back(StageJson(stage));
   terminal.OutJson(line);
+}
+
+void ShowCandidates(
+    Terminal& terminal,
+    const google::protobuf::RepeatedPtrField<v1::RouteCandidate>& candidates) {
+  for (const v1::RouteCandidate& candidate : candidates) {
+    terminal.OutUntrusted(absl::StrFormat("  %-16s score %.2f, claims from %.2f\n",
+                                          candidate.domain(), candidate.score(),
+                                          candidate.threshold()));
+  }
+}
+
+void ShowStage(Terminal& terminal, const v1::RouteStageReport& stage) {
+  std::string line = absl::StrFormat("%s, %.3f ms", StageName(stage.stage()),
+                                     Milliseconds(stage.time()));
+  if (stage.stage() == v1::ROUTE_STAGE_LEARNED) {
+    line += absl::StrFormat(", after the prompt's state in %.1f ms",
+                            Milliseconds(stage.state_time()));
+  }
+  terminal.OutUntrusted(line + "\n");
+  ShowCandidates(terminal, stage.candidates());
+  for (const v1::RuleHit& hit : stage.rules()) {
+    terminal.OutUntrusted(
+        absl::StrFormat("    %s %+.2f: %s\n", hit.domain(), hit.weight(), hit.rule()));
+  }
 }
 
 void ShowText(Terminal& terminal, const v1::RouteResponse& response) {
@@ -44,11 +94,8 @@ void ShowText(Terminal& terminal, const v1::RouteResponse& response) {
                                         route.expert(), route.version().empty() ? "" : " ",
                                         route.version(), StageName(route.stage()),
                                         route.confidence()));
-  for (const auto& candidate : response.candidates()) {
-    terminal.OutUntrusted(absl::StrFormat("  %-16s score %.2f, claims from %.2f\n",
-                                          candidate.domain(), candidate.score(),
-                                          candidate.threshold()));
-  }
+  if (response.stages().empty()) ShowCandidates(terminal, response.candidates());
+  for (const v1::RouteStageReport& stage : response.stages()) ShowStage(terminal, stage);
 }
 
 ExitCode RunRoute(Context& context, const Options& options) {
@@ -68,6 +115,7 @@ ExitCode RunRoute(Context& context, const Options& options) {
   user.set_role(v1::ROLE_USER);
   user.set_content(*prompt);
   request.mutable_routing()->set_min_confidence(options.min_confidence);
+  request.set_explain(options.explain);
   Cancellation cancellation;
   const Signals::Scope scope(context.signals, [&](int) { cancellation.Cancel(); });
   const auto response = connection->client().Route(request, absl::Seconds(30), &cancellation);
@@ -89,6 +137,8 @@ void AddRoute(CLI::App& app, Action* action) {
   command->add_option("PROMPT", options->prompt, "The prompt; - reads it from standard input")
       ->required();
   command->add_flag("--json", options->json, "One line of JSON");
+  command->add_flag("--explain", options->explain,
+                    "Show the rules that were found, every stage's scores and times");
   command
       ->add_option("--min-confidence", options->min_confidence,
                    "Below it `general` answers, in [0, 1] (default 0)")

@@ -46,6 +46,34 @@ v1::RouteDecision ToProto(const RouteDecision& decision) {
   return proto;
 }
 
+v1::RouteResponse RouteResponseProto(const Resolved& resolved) {
+  v1::RouteResponse response;
+  const auto add_scores = [](const std::vector<DomainScore>& scores, auto* candidates) {
+    for (const DomainScore& score : scores) {
+      v1::RouteCandidate& candidate = *candidates->Add();
+      candidate.set_domain(score.domain);
+      candidate.set_score(score.score);
+      candidate.set_threshold(score.threshold);
+    }
+  };
+  *response.mutable_route() = ToProto(resolved.decision);
+  add_scores(resolved.decision.scores, response.mutable_candidates());
+  for (const StageReport& stage : resolved.stages) {
+    v1::RouteStageReport& report = *response.add_stages();
+    report.set_stage(StageProto(stage.stage));
+    *report.mutable_time() = rpc::ToProto(stage.time);
+    *report.mutable_state_time() = rpc::ToProto(stage.state_time);
+    add_scores(stage.scores, report.mutable_candidates());
+    for (const RuleHit& hit : stage.hits) {
+      v1::RuleHit& rule = *report.add_rules();
+      rule.set_domain(hit.domain);
+      rule.set_rule(hit.rule);
+      rule.set_weight(hit.weight);
+    }
+  }
+  return response;
+}
+
 v1::Usage ToProto(const runtime::Usage& usage) {
   v1::Usage proto;
   proto.set_prompt_tokens(usage.prompt_tokens);

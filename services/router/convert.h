@@ -8,6 +8,7 @@
 namespace ccoe::router {
 
 v1::RouteDecision ToProto(const RouteDecision& decision);
+v1::RouteResponse RouteResponseProto(const Resolved& resolved);
 v1::Usage ToProto(const runtime::Usage& usage);
 v1::Started StartedProto(const CallInfo& info, const Resolved& resolved, uint64_t seed);
 v1::Finished FinishedProto(const runtime::Finished& finished, absl::Duration route,

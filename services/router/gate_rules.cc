@@ -50,16 +50,16 @@ class GateRules::Impl {
     }
   }
 
-  RouteDecision Decide(std::string_view text) const {
+  RouteDecision Decide(std::string_view text, std::vector<RuleHit>* hits) const {
     std::vector<double> scores(domains_.size(), 0.0);
     if (text.size() <= kMaxGateBytes) {
-      Score(std::string(text), &scores);
+      Score(std::string(text), &scores, hits);
     } else {
       // One text, so that nothing counts twice; the break keeps words and patterns apart.
       std::string ends(text.substr(0, kMaxGateBytes / 2));
       ends += '\n';
       ends += text.substr(text.size() - kMaxGateBytes / 2);
-      Score(ends, &scores);
+      Score(ends, &scores, hits);
     }
     return Choose(scores);
   }
@@ -88,7 +88,8 @@ class GateRules::Impl {
     return end == text.size() || !IsWordByte(keyword.back()) || !IsWordByte(text[end]);
   }
 
-  void Score(const std::string& text, std::vector<double>* scores) const {
+  void Score(const std::string& text, std::vector<double>* scores,
+             std::vector<RuleHit>* hits) const {
     const std::string lower = Lower(text);
     std::vector<char> found(keywords_.size(), 0);
     for (size_t at = 0; at < lower.size();) {
@@ -110,13 +111,21 @@ class GateRules::Impl {
         found[i] = StandsAt(lower, at, sign);
       }
     }
+    const auto count = [&](size_t domain, const std::string& rule, double weight) {
+      (*scores)[domain] += weight;
+      if (hits != nullptr) hits->push_back({domains_[domain].name, rule, weight});
+    };
     for (size_t i = 0; i < keywords_.size(); ++i) {
-      if (found[i]) (*scores)[keywords_[i].domain] += keywords_[i].weight;
+      if (found[i]) count(keywords_[i].domain, keywords_[i].text, keywords_[i].weight);
     }
     for (size_t d = 0; d < domains_.size(); ++d) {
       for (const model::GatePattern& pattern : domains_[d].patterns) {
-        if (pattern.compiled->Contains(text)) (*scores)[d] += pattern.weight;
+        if (pattern.compiled->Contains(text)) count(d, pattern.regex, pattern.weight);
       }
+    }
+    if (hits != nullptr) {
+      std::stable_sort(hits->begin(), hits->end(),
+                       [](const auto& a, const auto& b) { return a.domain < b.domain; });
     }
   }
 
@@ -156,6 +165,8 @@ class GateRules::Impl {
 GateRules::GateRules(const Catalog& catalog) : impl_(std::make_unique<Impl>(catalog)) {}
 GateRules::~GateRules() = default;
 
-RouteDecision GateRules::Decide(std::string_view text) const { return impl_->Decide(text); }
+RouteDecision GateRules::Decide(std::string_view text, std::vector<RuleHit>* hits) const {
+  return impl_->Decide(text, hits);
+}
 
 }  // namespace ccoe::router

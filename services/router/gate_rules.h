@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "services/router/route_decision.h"
 
@@ -24,8 +25,8 @@ class GateRules {
   explicit GateRules(const Catalog& catalog);
   ~GateRules();
 
-  // kRules or kFallback.
-  RouteDecision Decide(std::string_view text) const;
+  // kRules or kFallback. `hits`, where not null, gets the rules that were found.
+  RouteDecision Decide(std::string_view text, std::vector<RuleHit>* hits = nullptr) const;
 
  private:
   class Impl;

@@ -61,15 +61,7 @@ class GenerationService final : public v1::GenerationService::CallbackService {
     session.request_id = info.request_id;
     session.traceparent = info.traceparent;
     const auto done = [=](absl::StatusOr<Resolved> resolved) {
-      if (resolved.ok()) {
-        *response->mutable_route() = ToProto(resolved->decision);
-        for (const DomainScore& score : resolved->decision.scores) {
-          v1::RouteCandidate& candidate = *response->add_candidates();
-          candidate.set_domain(score.domain);
-          candidate.set_score(score.score);
-          candidate.set_threshold(score.threshold);
-        }
-      }
+      if (resolved.ok()) *response = RouteResponseProto(*resolved);
       FinishSimple(context, reactor, resolved.status());
     };
     core_.Classify(*parsed, std::move(session), SimpleDeadline(info), done);

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "common/runtime/session.h"
 
 namespace ccoe::router {
@@ -27,6 +28,22 @@ struct RouteDecision {
   double confidence = 1;            // in [0, 1]
   std::string runner_up;            // empty for kExplicit
   std::vector<DomainScore> scores;  // of the last stage that was asked, best first
+};
+
+// A rule that was found in a text.
+struct RuleHit {
+  std::string domain;
+  std::string rule;  // the keyword or the regular expression
+  double weight = 0;
+};
+
+// What one stage made of a prompt.
+struct StageReport {
+  RouteStage stage = RouteStage::kRules;  // or kLearned
+  absl::Duration time;                    // the stage's own
+  absl::Duration state_time;              // until the prompt's state was there; kLearned
+  std::vector<DomainScore> scores;        // best first
+  std::vector<RuleHit> hits;              // kRules, by domain
 };
 
 }  // namespace ccoe::router

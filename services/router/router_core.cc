@@ -70,6 +70,23 @@ absl::StatusOr<RouteDecision> Conclude(const Catalog& catalog, const RoutingPoli
   return decision;
 }
 
+absl::Status CheckState(const Catalog& catalog, absl::Span<const float> pooled) {
+  if (static_cast<int>(pooled.size()) == catalog.model.hidden) return absl::OkStatus();
+  return absl::InternalError("the backbone's pooled state is not as wide as the model");
+}
+
+absl::Status ExplainRows(absl::Duration state_time, absl::Span<const float> pooled,
+                         Resolved* resolved) {
+  CCOE_RETURN_IF_ERROR(CheckState(*resolved->catalog, pooled));
+  const absl::Time begin = absl::Now();
+  StageReport& report = resolved->stages.emplace_back();
+  report.stage = RouteStage::kLearned;
+  report.scores = resolved->gate->rows().Decide(pooled).scores;
+  report.time = absl::Now() - begin;
+  report.state_time = state_time;
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::optional<RouteDecision>> DecideRoute(const Catalog& catalog, const Gate& gate,
@@ -92,9 +109,7 @@ absl::StatusOr<std::optional<RouteDecision>> DecideRoute(const Catalog& catalog,
 absl::StatusOr<RouteDecision> DecideRouteByState(const Catalog& catalog, const Gate& gate,
                                                  const RoutingPolicy& policy,
                                                  absl::Span<const float> pooled) {
-  if (static_cast<int>(pooled.size()) != catalog.model.hidden) {
-    return absl::InternalError("the backbone's pooled state is not as wide as the model");
-  }
+  CCOE_RETURN_IF_ERROR(CheckState(catalog, pooled));
   return Conclude(catalog, policy, gate.rows().Decide(pooled));
 }
 
@@ -142,13 +157,18 @@ absl::StatusOr<Resolved> RouterCore::ResolveNow(const ParsedRequest& request,
   Resolved resolved;
   CCOE_ASSIGN_OR_RETURN(std::optional<RouteDecision> decision,
                         DecideRoute(*catalog, *gate, request.target, request.routing, text));
-  resolved.catalog = std::move(catalog);
   resolved.route_time = absl::Now() - begin;
+  resolved.catalog = std::move(catalog);
+  resolved.gate = gate;
+  resolved.undecided = !decision.has_value();
   if (decision.has_value()) {
     resolved.decision = *std::move(decision);
     metrics_.ObserveRoute(LabelOf(resolved.decision.stage), resolved.route_time);
-  } else {
-    resolved.undecided = gate;
+  }
+  if (request.explain_route) {
+    StageReport& report = resolved.stages.emplace_back();
+    report.time = resolved.route_time;
+    report.scores = gate->rules().Decide(text, &report.hits).scores;
   }
   return resolved;
 }
@@ -158,8 +178,8 @@ absl::Status RouterCore::Settle(const RoutingPolicy& policy, absl::Span<const fl
   const absl::Time begin = absl::Now();
   CCOE_ASSIGN_OR_RETURN(
       resolved->decision,
-      DecideRouteByState(*resolved->catalog, *resolved->undecided, policy, pooled));
-  resolved->undecided = nullptr;
+      DecideRouteByState(*resolved->catalog, *resolved->gate, policy, pooled));
+  resolved->undecided = false;
   resolved->route_time += absl::Now() - begin;
   metrics_.ObserveRoute(LabelOf(resolved->decision.stage), resolved->route_time);
   return absl::OkStatus();
@@ -172,16 +192,23 @@ void RouterCore::Classify(const ParsedRequest& request, SessionRequest session, 
   session.stop.max_tokens = 0;
   session.queue_deadline = deadline;
   Resolve(request, deadline,
-          [this, policy = request.routing, session = std::move(session),
+          [this, policy = request.routing, explain = request.explain_route,
+           session = std::move(session),
            done = std::move(done)](absl::StatusOr<Resolved> resolved) mutable {
-            if (!resolved.ok() || resolved->undecided == nullptr) return done(std::move(resolved));
-            session.routing_layer = resolved->undecided->rows().routing_layer();
+            if (!resolved.ok()) return done(resolved.status());
+            session.routing_layer = resolved->gate->rows().routing_layer();
+            const bool explain_rows = explain && session.routing_layer > 0;
+            if (!resolved->undecided && !explain_rows) return done(std::move(resolved));
             RouteProbe::Start(
                 backbone_, std::move(session),
-                [this, policy, resolved = *std::move(resolved),
+                [this, policy, explain_rows, asked = absl::Now(), resolved = *std::move(resolved),
                  done = std::move(done)](absl::StatusOr<std::vector<float>> pooled) mutable {
                   if (!pooled.ok()) return done(pooled.status());
-                  const absl::Status status = Settle(policy, *pooled, &resolved);
+                  absl::Status status;
+                  if (explain_rows) status = ExplainRows(absl::Now() - asked, *pooled, &resolved);
+                  if (status.ok() && resolved.undecided) {
+                    status = Settle(policy, *pooled, &resolved);
+                  }
                   if (!status.ok()) return done(status);
                   done(std::move(resolved));
                 });

@@ -21,10 +21,11 @@ class SessionCall;
 // Where a request goes, and by which catalog.
 struct Resolved {
   RouteDecision decision;
-  // Set: the prompt's pooled state is still to decide, by this gate.
-  std::shared_ptr<const Gate> undecided;
+  bool undecided = false;  // the prompt's pooled state is still to decide
   std::shared_ptr<const Catalog> catalog;
-  absl::Duration route_time;  // the gate's own, of all stages
+  std::shared_ptr<const Gate> gate;
+  absl::Duration route_time;        // the gate's own, of all stages
+  std::vector<StageReport> stages;  // where an explanation was asked for
 };
 
 // The decision for a request, once the gate's text is at hand (it is not looked at where the target
@@ -69,8 +70,8 @@ class RouterCore {
   // Decides what Resolve left undecided. Errors as of DecideRouteByState.
   absl::Status Settle(const RoutingPolicy& policy, absl::Span<const float> pooled,
                       Resolved* resolved);
-  // As Resolve, but decides in any case: where the text does not tell, the backbone computes the
-  // prompt's state for it. `session` is what identifies the request there.
+  // As Resolve, but decides in any case: where the text does not tell, or an explanation was asked
+  // for, the backbone computes the prompt's state for it. `session` identifies the request there.
   void Classify(const ParsedRequest& request, SessionRequest session, absl::Time deadline,
                 std::function<void(absl::StatusOr<Resolved>)> done);
 

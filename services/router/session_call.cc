@@ -53,9 +53,7 @@ SessionRequest SessionCall::MakeSessionRequest() const {
   session.traceparent = info_.traceparent;
   session.input = {request_.input.prompt, request_.continuation, core_.limits().max_prompt_tokens};
   session.expert = resolved_.decision.expert;
-  if (resolved_.undecided != nullptr) {
-    session.routing_layer = resolved_.undecided->rows().routing_layer();
-  }
+  if (resolved_.undecided) session.routing_layer = resolved_.gate->rows().routing_layer();
   session.sampling = request_.sampling;
   session.stop = request_.stop;
   session.queue_deadline = std::min(arrival_ + request_.max_queue_time, deadline());

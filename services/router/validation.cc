@@ -264,6 +264,7 @@ absl::StatusOr<ParsedRequest> ParseRoute(const v1::RouteRequest& request) {
   CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(request));
   CCOE_ASSIGN_OR_RETURN(parsed.input, ParseInput(request));
   CCOE_ASSIGN_OR_RETURN(parsed.routing, ParseRouting(request.routing()));
+  parsed.explain_route = request.explain();
   return parsed;
 }
 

@@ -46,6 +46,7 @@ struct ParsedRequest {
   std::optional<runtime::PromptInput> continuation;  // to score
   Target target;
   RoutingPolicy routing;
+  bool explain_route = false;
   runtime::SamplingParams sampling;
   runtime::StopConditions stop;
   bool wants_token_ids = false;

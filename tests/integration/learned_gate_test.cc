@@ -199,6 +199,28 @@ TEST_F(LearnedGateTest, RouteTellsWhatGenerateWouldDo) {
   EXPECT_FALSE(Route(request).ok());
 }
 
+TEST_F(LearnedGateTest, AnExplanationTellsWhatEveryStageSaw) {
+  v1::RouteRequest request;
+  request.mutable_text()->set_text(absl::StrCat("tiny-full: ", kClaimed));
+  EXPECT_EQ(Route(request)->stages_size(), 0);
+  request.set_explain(true);
+  const auto response = Route(request);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->route().stage(), v1::ROUTE_STAGE_RULES);
+  ASSERT_EQ(response->stages_size(), 2);
+  const v1::RouteStageReport& rules = response->stages(0);
+  EXPECT_EQ(rules.stage(), v1::ROUTE_STAGE_RULES);
+  EXPECT_EQ(rules.candidates_size(), 2);
+  ASSERT_EQ(rules.rules_size(), 1);
+  EXPECT_EQ(rules.rules(0).domain(), "tiny-full");
+  EXPECT_EQ(rules.rules(0).rule(), "tiny-full");
+  EXPECT_EQ(rules.rules(0).weight(), 1);
+  const v1::RouteStageReport& learned = response->stages(1);
+  EXPECT_EQ(learned.stage(), v1::ROUTE_STAGE_LEARNED);
+  EXPECT_EQ(learned.candidates_size(), 1);
+  EXPECT_GT(learned.state_time().nanos(), 0);
+}
+
 TEST_F(LearnedGateTest, AnUnsureRequestFailsIfItWantsTo) {
   v1::GenerateRequest request = Request(kUnclaimed);
   request.mutable_routing()->set_on_unsure(v1::RoutingOptions::ON_UNSURE_FAIL);
