@@ -41,10 +41,6 @@ absl::Status At(absl::string_view key, const absl::Status& status) {
   return absl::InvalidArgumentError(absl::StrCat(key, ": ", status.message()));
 }
 
-absl::Status CheckListen(absl::string_view key, const std::string& address) {
-  return address.empty() ? absl::OkStatus() : At(key, CheckListenAddress(address));
-}
-
 absl::Status CheckPositive(const char* key, const google::protobuf::Duration& value) {
   if (FromProto(value) > absl::ZeroDuration()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(key, " must be longer than 0s"));
@@ -164,6 +160,10 @@ absl::Status CheckExperts(const std::string& folder) {
 
 absl::Status CheckPeer(absl::string_view key, const std::string& address) {
   return At(key, CheckDialAddress(address));
+}
+
+absl::Status CheckListen(absl::string_view key, const std::string& address) {
+  return address.empty() ? absl::OkStatus() : At(key, CheckListenAddress(address));
 }
 
 absl::Status ApplyLogConfig(const ServerConfig& config) {

@@ -43,6 +43,7 @@ absl::StatusOr<compute::Arithmetic> ArithmeticOf(const internal::v1::EngineConfi
 absl::Status CheckExists(absl::string_view key, const std::string& path);  // a file or a folder
 absl::Status CheckExperts(const std::string& folder);  // the value of "experts"; empty is none
 absl::Status CheckPeer(absl::string_view key, const std::string& address);
+absl::Status CheckListen(absl::string_view key, const std::string& address);  // empty: no port
 
 // Applies the log settings of a completed configuration to this process.
 absl::Status ApplyLogConfig(const internal::v1::ServerConfig& config);

@@ -66,6 +66,7 @@ absl::Status EngineImpl::Start() {
     CCOE_ASSIGN_OR_RETURN(base_, LoadBase(*options_.model, options_.layer_begin, options_.layer_end,
                                           *options_.device));
   }
+  base_bytes_ = BytesOf(base_);
   if (to_last_layer && options_.serve_general) {
     ExpertEntry general;
     general.info.key = {kGeneralExpert, "base"};
@@ -97,6 +98,7 @@ absl::Status EngineImpl::LoadBaseFor(const ExpertInfo& info, const model::Expert
   }
   CCOE_ASSIGN_OR_RETURN(
       base_, LoadBase(*options_.model, options_.layer_begin, options_.layer_end, *options_.device));
+  base_bytes_ = BytesOf(base_);
   return absl::OkStatus();
 }
 
@@ -117,7 +119,6 @@ absl::Status EngineImpl::AddExpert(std::shared_ptr<const model::ExpertPackage> p
       auto weights = LoadExpert(*options_.model, *package, *options_.device);
       status = weights.status();
       if (weights.ok()) {
-        weights_bytes_ += BytesOf(**weights);
         entry.weights = *std::move(weights);
       }
     }
@@ -126,6 +127,10 @@ absl::Status EngineImpl::AddExpert(std::shared_ptr<const model::ExpertPackage> p
   CCOE_RETURN_IF_ERROR(added.get_future().get());  // the destructor runs after all calls
   entry.package = std::move(package);
   return directory_.AddLocal(std::move(entry));
+}
+
+absl::Status EngineImpl::RemoveExpert(const ExpertKey& expert) {
+  return directory_.RemoveLocal(expert);
 }
 
 absl::Status EngineImpl::AddReplica(const ExpertInfo& expert, RemoteExpert* replica) {
@@ -158,7 +163,7 @@ EngineStats EngineImpl::Stats() const {
   stats.kv_pages_used = kv_pages_used_;
   stats.kv_page_bytes = pool_->pages().page_bytes();
   stats.boundary_bytes_used = boundary_bytes_used_;
-  stats.weights_bytes = weights_bytes_;
+  stats.weights_bytes = base_bytes_ + directory_.WeightBytes();
   return stats;
 }
 
@@ -248,12 +253,12 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
     return base::MakeError(base::Reason::kDraining, "the server is draining; try another");
   }
   CCOE_RETURN_IF_ERROR(CheckSpec(spec));
-  const ExpertEntry* expert = nullptr;
+  std::shared_ptr<const ExpertEntry> expert;
   if (!spec.expert.name.empty()) {
     CCOE_ASSIGN_OR_RETURN(expert, directory_.Find(spec.expert));
   }
-  CCOE_RETURN_IF_ERROR(CheckRoom(spec, expert));
-  CCOE_RETURN_IF_ERROR(CheckUsable(spec, expert));
+  CCOE_RETURN_IF_ERROR(CheckRoom(spec, expert.get()));
+  CCOE_RETURN_IF_ERROR(CheckUsable(spec, expert.get()));
   if (waiting_sessions_.fetch_add(1) >= options_.max_waiting) {
     waiting_sessions_.fetch_sub(1);
     return base::MakeError(
@@ -265,9 +270,9 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
   const SessionId id = next_session_.fetch_add(1);
   auto sequence = std::make_shared<std::unique_ptr<LocalSequence>>(std::make_unique<LocalSequence>(
       id, std::move(spec), listener, options_.model->tokenizer(), absl::Now()));
-  (*sequence)->expert = expert;
+  (*sequence)->expert = std::move(expert);
   (*sequence)->max_positions = PositionsOf((*sequence)->spec);
-  if (expert == nullptr) {
+  if ((*sequence)->undecided()) {
     const model::ModelConfig& config = options_.model->config();
     (*sequence)->stem_depth =
         std::min(options_.layer_end, directory_.SharedDepth(config.layers - 1));

@@ -71,7 +71,7 @@ struct EngineStats {
   int kv_pages_used = 0;
   size_t kv_page_bytes = 0;
   size_t boundary_bytes_used = 0;  // reserved for boundary states
-  size_t weights_bytes = 0;
+  size_t weights_bytes = 0;        // of the base layers and the experts here
 };
 
 // Owns a contiguous range of base layers, any number of experts, one device and one KV pool, and
@@ -95,6 +95,11 @@ class Engine {
   // the caller's thread. The package must have passed CheckAgainst. ALREADY_EXISTS,
   // INVALID_ARGUMENT.
   virtual absl::Status AddExpert(std::shared_ptr<const model::ExpertPackage> package) = 0;
+
+  // Takes an expert of AddExpert away: new sessions are refused, those that have it keep it to
+  // their end, and with the last of them its memory goes. NOT_FOUND; INVALID_ARGUMENT for
+  // another's.
+  virtual absl::Status RemoveExpert(const ExpertKey& expert) = 0;
 
   // Backbone: adds a replica of an expert served elsewhere, or takes it away. Its sessions go on at
   // another replica of the expert that they have not left yet, with the same answer; where there is

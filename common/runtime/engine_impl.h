@@ -33,6 +33,7 @@ class EngineImpl final : public Engine {
   absl::Status Start();
 
   absl::Status AddExpert(std::shared_ptr<const model::ExpertPackage> package) override;
+  absl::Status RemoveExpert(const ExpertKey& expert) override;
   absl::Status AddReplica(const ExpertInfo& expert, RemoteExpert* replica) override;
   void RemoveReplica(RemoteExpert* replica, absl::Status why) override;
   std::vector<ExpertInfo> Experts() const override { return directory_.List(); }
@@ -120,7 +121,7 @@ class EngineImpl final : public Engine {
   std::atomic<int> waiting_sessions_{0};
   std::atomic<int> kv_pages_used_{0};
   std::atomic<size_t> boundary_bytes_used_{0};
-  std::atomic<size_t> weights_bytes_{0};
+  std::atomic<size_t> base_bytes_{0};
 
   // The engine's thread alone.
   std::map<SessionId, std::unique_ptr<LocalSequence>> local_;

@@ -120,7 +120,7 @@ absl::Status EngineImpl::Admit(LocalSequence& sequence) {
 
 // KV blocks and, where rows leave, room for their boundary states. Nothing is kept on refusal.
 absl::Status EngineImpl::Reserve(LocalSequence& sequence) {
-  const ExpertEntry* expert = sequence.expert;
+  const ExpertEntry* expert = sequence.expert.get();
   const int stem_rows = expert == nullptr ? sequence.prompt_tokens : 0;
   const int boundary_rows = BoundaryRows(sequence.spec, expert) - stem_rows;
   sequence.layer_begin = options_.layer_begin;
@@ -138,8 +138,8 @@ absl::Status EngineImpl::Reserve(LocalSequence& sequence) {
 // An undecided session gets its expert. The error is the session's end.
 absl::Status EngineImpl::TakeDecision(LocalSequence& sequence, const ExpertKey& key) {
   if (!sequence.undecided()) return absl::InvalidArgumentError("the expert is decided already");
-  CCOE_ASSIGN_OR_RETURN(const ExpertEntry* expert, directory_.Find(key));
-  CCOE_RETURN_IF_ERROR(CheckUsable(sequence.spec, expert));
+  CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const ExpertEntry> expert, directory_.Find(key));
+  CCOE_RETURN_IF_ERROR(CheckUsable(sequence.spec, expert.get()));
   sequence.expert = expert;
   sequence.route_pool.reset();
   if (!sequence.started()) return absl::OkStatus();  // as if it had been decided from the beginning
@@ -158,9 +158,8 @@ absl::Status EngineImpl::TakeDecision(LocalSequence& sequence, const ExpertKey& 
 // What an undecided session has computed serves its expert from where that attaches.
 void EngineImpl::LeaveStem(LocalSequence& sequence) {
   const ExpertEntry& expert = *sequence.expert;
-  const bool base_layers = expert.local && expert.weights == nullptr;
   const int depth = expert.info.attach_depth;
-  if (base_layers || depth > sequence.stem_depth) return;
+  if (expert.IsBase() || depth > sequence.stem_depth) return;
   if (depth < sequence.stem_depth) {  // of an expert that has come since
     sequence.stem_rows = 0;
   } else if (!expert.local) {  // they are its boundary states
@@ -249,7 +248,7 @@ void EngineImpl::OpenGuest(SessionId session, const RemoteSpec& spec, RemoteList
   if (guests_.contains({listener, session})) {
     return refuse(absl::AlreadyExistsError("the session is open already"));
   }
-  const absl::StatusOr<const ExpertEntry*> expert = directory_.Find(spec.expert);
+  const absl::StatusOr<std::shared_ptr<const ExpertEntry>> expert = directory_.Find(spec.expert);
   if (!expert.ok()) return refuse(expert.status());
   const ExpertInfo& info = (*expert)->info;
   if (!(*expert)->local || info.package_digest != spec.package_digest ||

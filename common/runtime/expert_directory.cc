@@ -15,8 +15,24 @@ absl::Status ExpertDirectory::AddLocal(ExpertEntry entry) {
                                                  entry.info.key.version, " is served already"));
   }
   entry.local = true;
-  listed_.push_back({std::make_unique<ExpertEntry>(std::move(entry)), {}, 0});
+  listed_.push_back({std::make_shared<const ExpertEntry>(std::move(entry)), {}, 0});
   return absl::OkStatus();
+}
+
+absl::Status ExpertDirectory::RemoveLocal(const ExpertKey& key) {
+  base::MutexLock lock(&mutex_);
+  for (auto listed = listed_.begin(); listed != listed_.end(); ++listed) {
+    const ExpertEntry& entry = *listed->entry;
+    if (entry.info.key != key) continue;
+    if (!entry.local || entry.IsBase()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("expert ", key.name, " is no package of this process"));
+    }
+    listed_.erase(listed);
+    return absl::OkStatus();
+  }
+  return base::MakeError(base::Reason::kUnknownExpert,
+                         absl::StrCat("no expert ", key.name, " version ", key.version));
 }
 
 absl::Status ExpertDirectory::AddReplica(const ExpertInfo& expert, RemoteExpert* replica) {
@@ -33,7 +49,7 @@ absl::Status ExpertDirectory::AddReplica(const ExpertInfo& expert, RemoteExpert*
     listed.replicas.push_back(replica);
     return absl::OkStatus();
   }
-  auto entry = std::make_unique<ExpertEntry>();
+  auto entry = std::make_shared<ExpertEntry>();
   entry->info = expert;
   listed_.push_back({std::move(entry), {replica}, 0});
   return absl::OkStatus();
@@ -44,15 +60,16 @@ void ExpertDirectory::RemoveReplica(RemoteExpert* replica) {
   for (Listed& listed : listed_) std::erase(listed.replicas, replica);
 }
 
-absl::StatusOr<const ExpertEntry*> ExpertDirectory::Find(const ExpertKey& key) const {
+absl::StatusOr<std::shared_ptr<const ExpertEntry>> ExpertDirectory::Find(
+    const ExpertKey& key) const {
   base::MutexLock lock(&mutex_);
-  const ExpertEntry* unusable = nullptr;
+  std::shared_ptr<const ExpertEntry> unusable;
   for (auto it = listed_.rbegin(); it != listed_.rend(); ++it) {
     const ExpertKey& candidate = it->entry->info.key;
     if (candidate.name != key.name) continue;
     if (!key.version.empty() && candidate.version != key.version) continue;
-    if (Usable(*it)) return it->entry.get();
-    unusable = it->entry.get();
+    if (Usable(*it)) return it->entry;
+    unusable = it->entry;
   }
   if (unusable != nullptr) return unusable;
   return base::MakeError(
@@ -84,8 +101,9 @@ bool ExpertDirectory::Healthy(const ExpertEntry& entry) const {
 int ExpertDirectory::SharedDepth(int layers) const {
   base::MutexLock lock(&mutex_);
   for (const Listed& listed : listed_) {
-    const bool base_layers = listed.entry->local && listed.entry->weights == nullptr;
-    if (Usable(listed) && !base_layers) layers = std::min(layers, listed.entry->info.attach_depth);
+    if (Usable(listed) && !listed.entry->IsBase()) {
+      layers = std::min(layers, listed.entry->info.attach_depth);
+    }
   }
   return layers;
 }
@@ -98,6 +116,15 @@ std::vector<ExpertInfo> ExpertDirectory::List() const {
     infos.back().healthy = Usable(listed);
   }
   return infos;
+}
+
+size_t ExpertDirectory::WeightBytes() const {
+  base::MutexLock lock(&mutex_);
+  size_t bytes = 0;
+  for (const Listed& listed : listed_) {
+    if (listed.entry->weights != nullptr) bytes += BytesOf(*listed.entry->weights);
+  }
+  return bytes;
 }
 
 const ExpertDirectory::Listed* ExpertDirectory::FindExact(const ExpertKey& key) const {

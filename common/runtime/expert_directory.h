@@ -13,13 +13,16 @@
 
 namespace ccoe::runtime {
 
-// An expert that sessions can be opened for. Entries are never removed, so a pointer to one stays
-// valid; `info` and `weights` do not change once it is listed.
+// An expert that sessions can be opened for; does not change once it is listed. Sessions share it:
+// one that is removed stays as long as they do.
 struct ExpertEntry {
   ExpertInfo info;
   bool local = false;
   std::shared_ptr<const model::ExpertPackage> package;  // null for `general` and remote experts
   std::unique_ptr<const ExpertWeights> weights;         // local ones but `general`
+
+  // The base model's own upper layers in this engine, which attach nowhere.
+  bool IsBase() const { return local && weights == nullptr; }
 };
 
 // The experts of an engine and the replicas of those served elsewhere. Thread-safe.
@@ -27,11 +30,13 @@ class ExpertDirectory {
  public:
   // ALREADY_EXISTS if name and version are listed with other contents.
   absl::Status AddLocal(ExpertEntry entry);
+  // NOT_FOUND; INVALID_ARGUMENT for the base model's own layers and for experts served elsewhere.
+  absl::Status RemoveLocal(const ExpertKey& key);
   absl::Status AddReplica(const ExpertInfo& expert, RemoteExpert* replica);
   void RemoveReplica(RemoteExpert* replica);
 
   // The entry for `key`; an empty version means the one listed last. NOT_FOUND.
-  absl::StatusOr<const ExpertEntry*> Find(const ExpertKey& key) const;
+  absl::StatusOr<std::shared_ptr<const ExpertEntry>> Find(const ExpertKey& key) const;
   // A replica of a remote expert that is none of `except`, in turn; null when none is connected.
   RemoteExpert* PickReplica(const ExpertEntry& entry, absl::Span<RemoteExpert* const> except);
   bool Healthy(const ExpertEntry& entry) const;
@@ -39,10 +44,12 @@ class ExpertDirectory {
   // this engine do not count.
   int SharedDepth(int layers) const;
   std::vector<ExpertInfo> List() const;
+  // Of the weights of local experts.
+  size_t WeightBytes() const;
 
  private:
   struct Listed {
-    std::unique_ptr<ExpertEntry> entry;
+    std::shared_ptr<const ExpertEntry> entry;
     std::vector<RemoteExpert*> replicas;
     size_t next = 0;
   };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,7 +39,7 @@ class Sequence {
   // Looks at the logits of row `row` of the span that runs.
   virtual void TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) = 0;
 
-  const ExpertEntry* expert = nullptr;  // null: undecided
+  std::shared_ptr<const ExpertEntry> expert;  // null: undecided
   KvBlocks blocks;
   int layer_begin = 0;
   int layer_end = 0;

@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "ccoe/v1/admin_service.grpc.pb.h"
 #include "ccoe/v1/catalog_service.grpc.pb.h"
 #include "ccoe/v1/generation_service.grpc.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -52,8 +53,12 @@ class CancellableCall {
 
 struct Client::Stubs {
   explicit Stubs(const std::shared_ptr<grpc::Channel>& channel)
-      : generation(channel), catalog(channel), health(grpc::health::v1::Health::NewStub(channel)) {}
+      : admin(channel),
+        generation(channel),
+        catalog(channel),
+        health(grpc::health::v1::Health::NewStub(channel)) {}
 
+  v1::AdminService::Stub admin;
   v1::GenerationService::Stub generation;
   v1::CatalogService::Stub catalog;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
@@ -103,6 +108,28 @@ absl::StatusOr<v1::ListExpertsResponse> Client::ListExperts(const v1::ListExpert
   const grpc::Status status = stubs_->catalog.ListExperts(call.context(), request, &response);
   if (!status.ok()) return FromCall(status);
   return response;
+}
+
+absl::StatusOr<v1::Expert> Client::PushExpert(const std::string& folder, absl::Duration timeout) {
+  CancellableCall call(timeout, nullptr);
+  v1::PushExpertRequest request;
+  request.set_folder(folder);
+  v1::PushExpertResponse response;
+  const grpc::Status status = stubs_->admin.PushExpert(call.context(), request, &response);
+  if (!status.ok()) return FromCall(status);
+  return std::move(*response.mutable_expert());
+}
+
+absl::StatusOr<v1::Expert> Client::PopExpert(const std::string& name, const std::string& version,
+                                             absl::Duration timeout) {
+  CancellableCall call(timeout, nullptr);
+  v1::PopExpertRequest request;
+  request.set_name(name);
+  request.set_version(version);
+  v1::PopExpertResponse response;
+  const grpc::Status status = stubs_->admin.PopExpert(call.context(), request, &response);
+  if (!status.ok()) return FromCall(status);
+  return std::move(*response.mutable_expert());
 }
 
 absl::StatusOr<v1::ModelInfo> Client::GetModel(absl::Duration timeout) {

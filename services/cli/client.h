@@ -50,6 +50,10 @@ class Client {
                                           Cancellation* cancellation);
   absl::StatusOr<v1::ListExpertsResponse> ListExperts(const v1::ListExpertsRequest& request,
                                                       absl::Duration timeout);
+  // Of an admin port.
+  absl::StatusOr<v1::Expert> PushExpert(const std::string& folder, absl::Duration timeout);
+  absl::StatusOr<v1::Expert> PopExpert(const std::string& name, const std::string& version,
+                                       absl::Duration timeout);
   // The model and the server of the channel's other end.
   absl::StatusOr<v1::ModelInfo> GetModel(absl::Duration timeout);
   // grpc.health.v1: true when `service` ("" for the server as a whole) is serving. NOT_FOUND for an

@@ -1,6 +1,7 @@
 #include "services/cli/node.h"
 
 #include <grpcpp/channel.h>
+#include <grpcpp/impl/codegen/service_type.h>
 
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "common/rpc/proto_time.h"
 #include "common/runtime/engine.h"
 #include "common/telemetry/metrics.h"
+#include "services/router/admin_service.h"
 #include "services/router/local_backbone.h"
 #include "services/router/router.h"
 
@@ -78,6 +80,7 @@ absl::Status CompleteServeConfig(ServeConfig* config) {
   CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_server()));
   CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_engine()));
   CCOE_RETURN_IF_ERROR(rpc::CheckExperts(config->experts()));
+  CCOE_RETURN_IF_ERROR(rpc::CheckListen("admin_listen", config->admin_listen()));
   return rpc::CompleteConfig(config->mutable_limits());
 }
 
@@ -89,6 +92,8 @@ struct Node::State {
   std::unique_ptr<router::LocalBackbone> backbone;
   std::unique_ptr<router::Router> router;
   rpc::NodePorts ports;
+  std::unique_ptr<grpc::Service> admin_service;
+  std::unique_ptr<rpc::Server> admin;  // null: not asked for
 };
 
 absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
@@ -105,6 +110,13 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
       router::LimitsFromConfig(config.limits(), config.server()), CCOE_VERSION});
   CCOE_ASSIGN_OR_RETURN(
       state->ports, rpc::OpenPorts(config.server(), *state->metrics, state->router->services()));
+  if (!config.admin_listen().empty()) {
+    state->admin_service = router::NewAdminService(state->backbone.get());
+    rpc::ServerOptions admin;
+    admin.listen = config.admin_listen();
+    admin.services = {state->admin_service.get()};
+    CCOE_ASSIGN_OR_RETURN(state->admin, rpc::Server::Start(admin));
+  }
   return std::unique_ptr<Node>(new Node(std::move(state)));
 }
 
@@ -117,7 +129,12 @@ std::shared_ptr<grpc::Channel> Node::InProcessChannel() {
 }
 
 const std::string& Node::address() const { return state_->ports.server->address(); }
-std::string Node::ReadyLine() const { return state_->ports.ReadyLine(); }
+std::string Node::ReadyLine() const {
+  std::string line = state_->ports.ReadyLine();
+  if (state_->admin == nullptr) return line;
+  line.pop_back();  // its end
+  return absl::StrCat(line, " admin=", state_->admin->address(), "\n");
+}
 
 std::string Node::DescribeExperts() const {
   std::string text;
@@ -130,6 +147,7 @@ std::string Node::DescribeExperts() const {
 }
 
 bool Node::Drain() {
+  if (state_->admin != nullptr) state_->admin->Shutdown(kShutdownGrace);
   state_->ports.server->SetHealth(rpc::Server::Health::kNotServing);
   const bool finished = state_->router->Drain(state_->drain_timeout);
   state_->ports.server->Shutdown(kShutdownGrace);

@@ -33,6 +33,7 @@ A second one ends it at once.
 Examples:
   ccoe serve --model model.gguf --experts experts
   ccoe serve --model model.gguf --listen 0.0.0.0:50051 --metrics-listen :9464 --log-json
+  ccoe serve --model model.gguf --experts experts --admin-listen 127.0.0.1:50059
   ccoe serve --model model.gguf --print-config > serve.json
   ccoe serve --config serve.json --check-config
 )";
@@ -121,6 +122,9 @@ void AddServe(CLI::App& app, Action* action) {
   flags->Add<std::string>(
       "--experts", [](Config& c, const std::string& v) { c.set_experts(v); },
       "Folder whose subfolders are expert packages (default: `general` alone)");
+  flags->Add<std::string>(
+      "--admin-listen", [](Config& c, const std::string& v) { c.set_admin_listen(v); },
+      "Address where experts are pushed and popped; not for clients (default: none)");
   command->footer(kExamples);
   command->callback([flags, action] {
     *action = [flags](Context& context) { return RunServe(context, *flags); };

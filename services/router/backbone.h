@@ -37,6 +37,9 @@ struct CatalogEntry {
   // Null for `general`. A remote backbone sends the text of expert.json; it is parsed with
   // model::ParseExpertManifest.
   std::shared_ptr<const model::ExpertManifest> manifest;
+  // Keeps the expert where it is served for as long as a catalog lists it, and so for every request
+  // that was resolved by one; null where that is not this process's business.
+  std::shared_ptr<const void> lease;
 };
 
 // What a backbone can do and do with whom; immutable, replaced as a whole when anything changes.

@@ -13,26 +13,11 @@
 #include "common/rpc/status.h"
 #include "services/router/call_info.h"
 #include "services/router/catalog.h"
+#include "services/router/convert.h"
 #include "services/router/validation.h"
 
 namespace ccoe::router {
 namespace {
-
-v1::Expert ToProto(const CatalogEntry& entry) {
-  v1::Expert proto;
-  proto.set_name(entry.info.key.name);
-  proto.set_version(entry.info.key.version);
-  proto.set_domain(entry.info.domain);
-  proto.set_description(entry.info.description);
-  proto.set_attach_depth(entry.info.attach_depth);
-  proto.set_digest(entry.info.package_digest);
-  proto.set_state(entry.info.healthy ? v1::EXPERT_STATE_READY : v1::EXPERT_STATE_UNAVAILABLE);
-  if (entry.manifest != nullptr) {
-    proto.set_license(entry.manifest->licence);
-    proto.set_scores_json(entry.manifest->scores_json);
-  }
-  return proto;
-}
 
 class CatalogService final : public v1::CatalogService::CallbackService {
  public:
@@ -56,7 +41,7 @@ class CatalogService final : public v1::CatalogService::CallbackService {
       CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
       CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry,
                             FindExpert(*catalog, {request->name(), request->version()}));
-      *response->mutable_expert() = ToProto(*entry);
+      *response->mutable_expert() = ExpertProto(*entry);
       return absl::OkStatus();
     });
   }
@@ -112,7 +97,7 @@ class CatalogService final : public v1::CatalogService::CallbackService {
       if (left != right) return left < right;
       return CompareVersions(a->info.key.version, b->info.key.version) < 0;
     });
-    for (const CatalogEntry* entry : entries) *response->add_experts() = ToProto(*entry);
+    for (const CatalogEntry* entry : entries) *response->add_experts() = ExpertProto(*entry);
     return absl::OkStatus();
   }
 

@@ -74,6 +74,22 @@ v1::RouteResponse RouteResponseProto(const Resolved& resolved) {
   return response;
 }
 
+v1::Expert ExpertProto(const CatalogEntry& entry) {
+  v1::Expert proto;
+  proto.set_name(entry.info.key.name);
+  proto.set_version(entry.info.key.version);
+  proto.set_domain(entry.info.domain);
+  proto.set_description(entry.info.description);
+  proto.set_attach_depth(entry.info.attach_depth);
+  proto.set_digest(entry.info.package_digest);
+  proto.set_state(entry.info.healthy ? v1::EXPERT_STATE_READY : v1::EXPERT_STATE_UNAVAILABLE);
+  if (entry.manifest != nullptr) {
+    proto.set_license(entry.manifest->licence);
+    proto.set_scores_json(entry.manifest->scores_json);
+  }
+  return proto;
+}
+
 v1::Usage ToProto(const runtime::Usage& usage) {
   v1::Usage proto;
   proto.set_prompt_tokens(usage.prompt_tokens);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ccoe/v1/catalog_service.pb.h"
 #include "ccoe/v1/generation_service.pb.h"
 #include "ccoe/v1/types.pb.h"
 #include "common/runtime/session.h"
@@ -8,6 +9,7 @@
 namespace ccoe::router {
 
 v1::RouteDecision ToProto(const RouteDecision& decision);
+v1::Expert ExpertProto(const CatalogEntry& entry);
 v1::RouteResponse RouteResponseProto(const Resolved& resolved);
 v1::Usage ToProto(const runtime::Usage& usage);
 v1::Started StartedProto(const CallInfo& info, const Resolved& resolved, uint64_t seed);

@@ -3,16 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "common/base/error.h"
 #include "common/base/status_macros.h"
 
 namespace ccoe::router {
 namespace {
 
-std::shared_ptr<const Catalog> MakeCatalog(const LocalBackboneOptions& options,
-                                           const runtime::Engine& engine) {
+ModelDescription Describe(const LocalBackboneOptions& options) {
   const model::ModelConfig& config = options.model->config();
-  auto catalog = std::make_shared<Catalog>();
-  ModelDescription& model = catalog->model;
+  ModelDescription model;
   model.name = config.name;
   model.digest = options.model->digest();
   model.family = std::string(model::FamilyName(config.family));
@@ -24,27 +24,43 @@ std::shared_ptr<const Catalog> MakeCatalog(const LocalBackboneOptions& options,
       options.max_context > 0 ? std::min(options.max_context, config.context) : config.context;
   model.arithmetic = std::string(compute::ArithmeticName(options.cpu.arithmetic));
   model.chat_template = std::string(options.model->chat_template().name());
-  for (const runtime::ExpertInfo& info : engine.Experts()) {
-    CatalogEntry entry;
-    entry.info = info;
-    for (const auto& package : options.experts) {
-      const model::ExpertManifest& manifest = package->manifest();
-      if (runtime::ExpertKey{manifest.name, manifest.version} == info.key) {
-        // Shares the package's life.
-        entry.manifest = std::shared_ptr<const model::ExpertManifest>(package, &manifest);
-      }
+  return model;
+}
+
+// Removes an expert from the engine, if that is still there, when it is destroyed.
+class Lease {
+ public:
+  Lease(std::weak_ptr<runtime::Engine> engine, runtime::ExpertKey key)
+      : engine_(std::move(engine)), key_(std::move(key)) {}
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  ~Lease() {
+    if (const auto engine = engine_.lock(); engine != nullptr) {
+      engine->RemoveExpert(key_).IgnoreError();
     }
-    catalog->experts.push_back(std::move(entry));
   }
-  return catalog;
+
+ private:
+  const std::weak_ptr<runtime::Engine> engine_;
+  const runtime::ExpertKey key_;
+};
+
+// The entry of an expert of the engine, with its lease where it has a package.
+CatalogEntry EntryOf(const std::shared_ptr<runtime::Engine>& engine,
+                     const runtime::ExpertInfo& info,
+                     const std::shared_ptr<const model::ExpertPackage>& package) {
+  CatalogEntry entry;
+  entry.info = info;
+  if (package == nullptr) return entry;
+  // Shares the package's life.
+  entry.manifest = std::shared_ptr<const model::ExpertManifest>(package, &package->manifest());
+  entry.lease = std::make_shared<const Lease>(engine, info.key);
+  return entry;
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackboneOptions options) {
-  for (const auto& package : options.experts) {
-    CCOE_RETURN_IF_ERROR(package->CheckAgainst(*options.model));
-  }
   runtime::EngineOptions engine_options;
   engine_options.model = options.model;
   CCOE_ASSIGN_OR_RETURN(engine_options.device, compute::NewCpuDevice(options.cpu));
@@ -54,23 +70,67 @@ absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackbo
   engine_options.max_step_rows = options.max_step_rows;
   engine_options.max_context = options.max_context;
   engine_options.observer = options.observer;
-  CCOE_ASSIGN_OR_RETURN(std::unique_ptr<runtime::Engine> engine,
+  CCOE_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Engine> engine,
                         runtime::Engine::Create(std::move(engine_options)));
-  for (const auto& package : options.experts) {
-    CCOE_RETURN_IF_ERROR(engine->AddExpert(package));
-  }
-  std::shared_ptr<const Catalog> catalog = MakeCatalog(options, *engine);
+  std::unique_ptr<LocalBackbone> backbone(
+      new LocalBackbone(options.model, std::move(engine), Describe(options)));
+  for (const auto& package : options.experts) CCOE_RETURN_IF_ERROR(backbone->Push(package));
   options.model->ReleasePages();
-  return std::unique_ptr<LocalBackbone>(
-      new LocalBackbone(std::move(options.model), std::move(engine), std::move(catalog)));
+  return backbone;
 }
 
 LocalBackbone::LocalBackbone(std::shared_ptr<const model::Model> model,
-                             std::unique_ptr<runtime::Engine> engine,
-                             std::shared_ptr<const Catalog> catalog)
-    : model_(std::move(model)), engine_(std::move(engine)), catalog_(std::move(catalog)) {}
+                             std::shared_ptr<runtime::Engine> engine, ModelDescription description)
+    : model_(std::move(model)),
+      engine_(std::move(engine)),
+      context_tokens_(description.context_tokens) {
+  auto catalog = std::make_shared<Catalog>();
+  catalog->model = std::move(description);
+  for (const runtime::ExpertInfo& info : engine_->Experts()) {
+    catalog->experts.push_back(EntryOf(engine_, info, nullptr));
+  }
+  base::MutexLock lock(&mutex_);
+  catalog_ = std::move(catalog);
+}
 
 LocalBackbone::~LocalBackbone() = default;
+
+std::shared_ptr<const Catalog> LocalBackbone::GetCatalog() const {
+  base::MutexLock lock(&mutex_);
+  return catalog_;
+}
+
+absl::Status LocalBackbone::Push(const std::shared_ptr<const model::ExpertPackage>& package) {
+  CCOE_RETURN_IF_ERROR(package->CheckAgainst(*model_));
+  CCOE_RETURN_IF_ERROR(engine_->AddExpert(package));
+  const model::ExpertManifest& manifest = package->manifest();
+  const runtime::ExpertKey key{manifest.name, manifest.version};
+  for (const runtime::ExpertInfo& info : engine_->Experts()) {
+    if (info.key != key) continue;
+    base::MutexLock lock(&mutex_);
+    auto catalog = std::make_shared<Catalog>(*catalog_);
+    catalog->experts.push_back(EntryOf(engine_, info, package));
+    catalog_ = std::move(catalog);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LocalBackbone::Pop(const runtime::ExpertKey& expert) {
+  if (expert.name == runtime::kGeneralExpert) {
+    return absl::InvalidArgumentError("`general` is the base model and stays");
+  }
+  std::shared_ptr<const Catalog> before;  // goes after the lock
+  base::MutexLock lock(&mutex_);
+  auto catalog = std::make_shared<Catalog>(*catalog_);
+  if (std::erase_if(catalog->experts,
+                    [&](const CatalogEntry& entry) { return entry.info.key == expert; }) == 0) {
+    return base::MakeError(
+        base::Reason::kUnknownExpert,
+        absl::StrCat("no expert '", expert.name, "' of version '", expert.version, "'"));
+  }
+  before = std::exchange(catalog_, std::move(catalog));
+  return absl::OkStatus();
+}
 
 std::string LocalBackbone::TokenBytes(int32_t id) const {
   return std::string(model_->tokenizer().TokenBytes(id));
@@ -96,8 +156,7 @@ absl::StatusOr<runtime::SessionId> LocalBackbone::Open(SessionRequest request,
   spec.sampling = request.sampling;
   spec.stop = std::move(request.stop);
   spec.queue_deadline = request.queue_deadline;
-  CCOE_RETURN_IF_ERROR(
-      runtime::EncodeSession(*model_, request.input, catalog_->model.context_tokens, &spec));
+  CCOE_RETURN_IF_ERROR(runtime::EncodeSession(*model_, request.input, context_tokens_, &spec));
   return engine_->Open(std::move(spec), listener);
 }
 

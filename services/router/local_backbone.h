@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/base/mutex.h"
 #include "common/compute/device.h"
 #include "common/model/expert_package.h"
 #include "common/model/model.h"
@@ -26,7 +27,8 @@ struct LocalBackboneOptions {
   runtime::EngineObserver* observer = nullptr;  // may be null; outlives the backbone
 };
 
-// A backbone in this process: one engine with every layer and every expert.
+// A backbone in this process: one engine with every layer and every expert. Experts come and go
+// while it serves: what a request resolves to stays until the request has ended.
 class LocalBackbone final : public Backbone {
  public:
   // Packs all weights: takes seconds. FAILED_PRECONDITION when a package does not belong to the
@@ -34,7 +36,15 @@ class LocalBackbone final : public Backbone {
   static absl::StatusOr<std::unique_ptr<LocalBackbone>> Create(LocalBackboneOptions options);
   ~LocalBackbone() override;
 
-  std::shared_ptr<const Catalog> GetCatalog() const override { return catalog_; }
+  // Adds an expert: packs its weights and lists it. FAILED_PRECONDITION when it does not belong to
+  // the model, ALREADY_EXISTS when name and version are listed or still leaving; then nothing has
+  // changed.
+  absl::Status Push(const std::shared_ptr<const model::ExpertPackage>& package);
+  // Takes an expert out of the catalog; requests that have it go on to their end, and with the last
+  // of them its memory goes. NOT_FOUND; INVALID_ARGUMENT for `general`.
+  absl::Status Pop(const runtime::ExpertKey& expert);
+
+  std::shared_ptr<const Catalog> GetCatalog() const override;
   absl::Status Health() const override { return absl::OkStatus(); }
   runtime::EngineStats Stats() const override { return engine_->Stats(); }
   bool IsInThisProcess() const override { return true; }
@@ -49,12 +59,14 @@ class LocalBackbone final : public Backbone {
   void Resume(runtime::SessionId session) override;
 
  private:
-  LocalBackbone(std::shared_ptr<const model::Model> model, std::unique_ptr<runtime::Engine> engine,
-                std::shared_ptr<const Catalog> catalog);
+  LocalBackbone(std::shared_ptr<const model::Model> model, std::shared_ptr<runtime::Engine> engine,
+                ModelDescription description);
 
   const std::shared_ptr<const model::Model> model_;
-  const std::unique_ptr<runtime::Engine> engine_;
-  const std::shared_ptr<const Catalog> catalog_;
+  const std::shared_ptr<runtime::Engine> engine_;  // leases refer to it
+  const int context_tokens_;
+  mutable base::Mutex mutex_;
+  std::shared_ptr<const Catalog> catalog_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ccoe::router

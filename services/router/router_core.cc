@@ -135,7 +135,7 @@ int RouterCore::MaxPromptTokens() {
 
 std::shared_ptr<const Gate> RouterCore::GateFor(const std::shared_ptr<const Catalog>& catalog) {
   base::MutexLock lock(&mutex_);
-  if (gate_catalog_ != catalog) {
+  if (gate_catalog_.lock() != catalog) {
     gate_ = std::make_shared<const Gate>(*catalog);
     gate_catalog_ = catalog;
     if (gate_->rows().unused() > 0) {
@@ -176,9 +176,8 @@ absl::StatusOr<Resolved> RouterCore::ResolveNow(const ParsedRequest& request,
 absl::Status RouterCore::Settle(const RoutingPolicy& policy, absl::Span<const float> pooled,
                                 Resolved* resolved) {
   const absl::Time begin = absl::Now();
-  CCOE_ASSIGN_OR_RETURN(
-      resolved->decision,
-      DecideRouteByState(*resolved->catalog, *resolved->gate, policy, pooled));
+  CCOE_ASSIGN_OR_RETURN(resolved->decision,
+                        DecideRouteByState(*resolved->catalog, *resolved->gate, policy, pooled));
   resolved->undecided = false;
   resolved->route_time += absl::Now() - begin;
   metrics_.ObserveRoute(LabelOf(resolved->decision.stage), resolved->route_time);

@@ -87,7 +87,7 @@ class RouterCore {
   const Limits limits_;
   Admission admission_;
   base::Mutex mutex_;
-  std::shared_ptr<const Catalog> gate_catalog_ ABSL_GUARDED_BY(mutex_);
+  std::weak_ptr<const Catalog> gate_catalog_ ABSL_GUARDED_BY(mutex_);  // not to be kept
   std::shared_ptr<const Gate> gate_ ABSL_GUARDED_BY(mutex_);
   std::set<SessionCall*> calls_ ABSL_GUARDED_BY(mutex_);
 };

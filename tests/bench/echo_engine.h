@@ -19,6 +19,7 @@ namespace ccoe::bench {
 class NoEngine : public runtime::Engine {
  public:
   absl::Status AddExpert(std::shared_ptr<const model::ExpertPackage>) override { return Refuse(); }
+  absl::Status RemoveExpert(const runtime::ExpertKey&) override { return Refuse(); }
   absl::Status AddReplica(const runtime::ExpertInfo&, runtime::RemoteExpert*) override {
     return Refuse();
   }

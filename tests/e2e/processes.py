@@ -53,6 +53,7 @@ class Process:
         self.listen = addresses["listen"]
         self.health = addresses["health"]
         self.metrics = addresses["metrics"]
+        self.admin = addresses.get("admin")
 
     def _read(self):
         for line in self._popen.stdout:

@@ -1,6 +1,7 @@
 """What scripts rely on of the command line: exit codes, the last line of --json, what goes where."""
 
 import json
+import pathlib
 import re
 import signal
 import subprocess
@@ -275,3 +276,30 @@ def test_print_config(cli, model):
     result = cli("serve", "--model", model, "--print-config")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["engine"]["model"] == str(model)
+
+
+def test_experts_come_and_go(cli, model, tmp_path):
+    config = {"engine": {"model": str(model), "threads": 1, "kv_cache_mib": 64},
+              "admin_listen": processes.LOCAL}
+    node = processes.Process(tmp_path, "ccoe", config)
+    try:
+        sql = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "experts" / "sql"
+        route = ["route", "--server", node.listen, "--explain", "--json", prompts.SQL]
+        assert last_line(cli(*route))["expert"] == "general"
+        pushed = last_line(cli("experts", "push", sql, "--admin", node.admin, "--json"))
+        assert pushed["name"] == "sql" and pushed["state"] == "ready"
+        routed = last_line(cli(*route))
+        assert routed["expert"] == "sql"
+        rules = routed["stages"][0]
+        assert rules["stage"] == "rules" and rules["rules"]
+        assert sum(rule["weight"] for rule in rules["rules"]) == pytest.approx(
+            rules["candidates"][0]["score"])
+        again = cli("experts", "push", sql, "--admin", node.admin, "--json")
+        assert again.returncode == 4
+        assert json.loads(again.stdout.splitlines()[-1])["code"] == "ALREADY_EXISTS"
+        popped = cli("experts", "pop", "sql", "--admin", node.admin)
+        assert popped.returncode == 0 and popped.stdout.startswith("popped sql ")
+        assert last_line(cli(*route))["expert"] == "general"
+    finally:
+        node.terminate()
+        assert node.wait() == 0

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <memory>
+
+namespace grpc {
+class Service;
+}  // namespace grpc
+
+namespace ccoe::router {
+
+class LocalBackbone;
+
+// ccoe.v1.AdminService over an engine in this process. Its calls take as long as loading takes, one
+// after another, on gRPC's own threads. `backbone` outlives it.
+std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone);
+
+}  // namespace ccoe::router
