@@ -145,7 +145,7 @@ def add_gate_rows(commands: argparse._SubParsersAction) -> None:
         "gate-rows",
         help="train the learned gate's rows, measure them beside the rules",
         description="Trains one linear classifier for each domain over pooled states of the base "
-        "model, against a fixed background of DATA's and GATE/everyday.jsonl's prompts, and prints "
+        "model, against a fixed background of DATA's and GATE/invented.jsonl's prompts, and prints "
         "how well rules and rows tell prompts apart: DATA's dev prompts, GATE/prompts.jsonl, and "
         "each source of the background by rows trained without it. A row depends on its own domain "
         "and the background only: name a new domain alone, and the others' rows stay.",
@@ -159,7 +159,7 @@ def add_gate_rows(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--routing-layer", type=int, default=8)
     parser.add_argument("--l2", type=float, default=0.03)
-    parser.add_argument("--no-everyday", action="store_true", help="without GATE/everyday.jsonl")
+    parser.add_argument("--no-invented", action="store_true", help="without GATE/invented.jsonl")
     parser.add_argument("--write", action="store_true", help="put the rows into the DOMAINS' files")
     parser.set_defaults(run=run_gate_rows)
 
@@ -176,7 +176,7 @@ def run_gate_rows(arguments: argparse.Namespace) -> None:
         domains=arguments.domains,
         routing_layer=arguments.routing_layer,
         row=RowOptions(l2=arguments.l2),
-        background=BackgroundOptions(everyday=not arguments.no_everyday),
+        background=BackgroundOptions(invented=not arguments.no_invented),
     )
     run(options, arguments.write)
 

@@ -9,7 +9,7 @@ from typing import Callable
 from .data import read_records
 
 GENERAL = "general"
-EVERYDAY = "everyday"
+INVENTED = "invented"
 BACKGROUND_DOMAINS = ["code", GENERAL, "law", "math", "medical", "sql"]
 VARIED_LENGTH = 300
 
@@ -37,9 +37,9 @@ class BackgroundOptions:
     general: int = 800
     """Instead of `train` for `general`, which is everything that is nobody's."""
     extra: int = 200
-    everyday: bool = True
+    invented: bool = True
     varied: int = 80
-    """As many of `train` again in the spelling of hurried people; the everyday ones all."""
+    """As many of `train` again in the spelling of hurried people; the invented ones all."""
     seed: int = 1
 
 
@@ -127,7 +127,7 @@ def read_background(
     """The same prompts for one set of options, so that a row can be trained without the others;
     `more` are domains that are not of the background but have rows to train."""
     extra = [to_prompt(record) for record in read_records(data / "router_extra.jsonl")]
-    invented = read_invented(gate / "everyday.jsonl", EVERYDAY) if options.everyday else []
+    invented = read_invented(gate / "invented.jsonl", INVENTED) if options.invented else []
     background: list[Prompt] = []
     for domain in BACKGROUND_DOMAINS + [name for name in more if name not in BACKGROUND_DOMAINS]:
         count = options.general if domain == GENERAL else options.train
@@ -135,10 +135,10 @@ def read_background(
         train = sample([to_prompt(record) for record in records], count, options.seed)
         short = [prompt for prompt in train if len(prompt.text) <= VARIED_LENGTH]
         varied = random.Random(options.seed).sample(short, min(options.varied, len(short)))
-        everyday = [prompt for prompt in invented if prompt.domain == domain]
+        of_domain = [prompt for prompt in invented if prompt.domain == domain]
         background += train
         background += sample([p for p in extra if p.domain == domain], options.extra, options.seed)
-        background += everyday + vary(varied + everyday * bool(options.varied), options.seed)
+        background += of_domain + vary(varied + of_domain * bool(options.varied), options.seed)
     return background
 
 

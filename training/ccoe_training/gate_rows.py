@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from .gate import GateRules
 from .gate_data import (
-    EVERYDAY,
+    INVENTED,
     GENERAL,
     BackgroundOptions,
     Prompt,
@@ -26,7 +26,7 @@ DIGITS = 5
 GENERAL_WEIGHT = 3.0
 """`general` has no row to speak for it, so its prompts count more among those not to claim."""
 HELD_OUT_GROUPS = 3
-"""MMLU's subjects, and the everyday prompts, are held out in so many groups."""
+"""MMLU's subjects, and the invented prompts, are held out in so many groups."""
 THRESHOLDS = np.round(np.arange(0.30, 0.81, 0.02), 2)
 SHIFTED_THRESHOLD = 0.5
 THRESHOLD_TOLERANCE = 0.01
@@ -130,14 +130,14 @@ Rows = dict[str, Row]
 
 def held_out(prompts: list[Prompt]) -> dict[str, np.ndarray]:
     """Which prompts are left out together: those of one source and domain. MMLU's subjects and the
-    everyday prompts are left out a third at a time."""
+    invented prompts are left out a third at a time."""
     units: dict[str, np.ndarray] = {}
     subjects = sorted({p.source for p in prompts if p.source.startswith("mmlu/")})
-    everyday = sorted({p.text for p in prompts if p.source == EVERYDAY and not p.varied})
-    groups = {name: index % HELD_OUT_GROUPS for index, name in enumerate(subjects + everyday)}
+    invented = sorted({p.text for p in prompts if p.source == INVENTED and not p.varied})
+    groups = {name: index % HELD_OUT_GROUPS for index, name in enumerate(subjects + invented)}
     for index, prompt in enumerate(prompts):
-        if prompt.source == EVERYDAY:
-            name = f"{EVERYDAY} {groups[prompt.original]}"
+        if prompt.source == INVENTED:
+            name = f"{INVENTED} {groups[prompt.original]}"
         elif prompt.source in groups:
             name = f"{prompt.domain}/mmlu subjects {groups[prompt.source]}"
         else:
@@ -164,14 +164,14 @@ def cross_validate(background: Examples, domains: list[str], options: RowOptions
 
 def choose_threshold(background: Examples, folds: list[Fold], domain: str) -> float:
     """The probability from which a claim is right most often, among prompts of sources not trained
-    on: domains count alike, and in each the everyday prompts as much as all others. Of those
+    on: domains count alike, and in each the invented prompts as much as all others. Of those
     that are nearly as good the one next to 0.5."""
     domains = background.domains
-    everyday = np.array([prompt.source == EVERYDAY for prompt in background.prompts])
+    invented = np.array([prompt.source == INVENTED for prompt in background.prompts])
     plain = np.array([not prompt.varied for prompt in background.prompts])
     weights = np.zeros(len(domains))
     for name in np.unique(domains):
-        for part in (everyday, ~everyday):
+        for part in (invented, ~invented):
             mine = (domains == name) & part & plain
             weights[mine] = 1.0 / max(mine.sum(), 1)
     probability = np.zeros(len(domains))
@@ -301,14 +301,14 @@ def unseen_sources(
         examples = background.where(fold.mask & plain)
         decisions = decide(shifted(fold.rows, thresholds), examples)
         units[fold.unit] = accuracy(decisions, examples.prompts)
-        if not fold.unit.startswith(EVERYDAY):
+        if not fold.unit.startswith(INVENTED):
             all_decisions += decisions
             all_prompts += examples.prompts
-    sources = [value for name, value in units.items() if not name.startswith(EVERYDAY)]
-    everyday = [value for name, value in units.items() if name.startswith(EVERYDAY)]
+    sources = [value for name, value in units.items() if not name.startswith(INVENTED)]
+    invented = [value for name, value in units.items() if name.startswith(INVENTED)]
     return {
         "mean_of_sources": round(float(np.mean(sources)), 4),
-        "everyday": round(float(np.mean(everyday)), 4) if everyday else None,
+        "invented": round(float(np.mean(invented)), 4) if invented else None,
         **describe(all_decisions, all_prompts),
         "sources": units,
     }
@@ -343,7 +343,7 @@ class GateRowsOptions:
     model: Path
     data: Path
     gate: Path
-    """A folder with prompts.jsonl and everyday.jsonl."""
+    """A folder with prompts.jsonl and invented.jsonl."""
     cache: Path
     domains: list[Path]
     """Domain files or packages' expert.json."""
