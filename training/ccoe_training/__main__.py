@@ -140,6 +140,47 @@ def run_gate(arguments: argparse.Namespace) -> None:
     print(gate_scores(read_json(arguments.domain), arguments.data))
 
 
+def add_gate_rows(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "gate-rows",
+        help="train the learned gate's rows, measure them beside the rules",
+        description="Trains one linear classifier for each domain over pooled states of the base "
+        "model, against a fixed background of DATA's and GATE/invented.jsonl's prompts, and prints "
+        "how well rules and rows tell prompts apart: DATA's dev prompts, GATE/prompts.jsonl, and "
+        "each source of the background by rows trained without it. A row depends on its own domain "
+        "and the background only: name a new domain alone, and the others' rows stay.",
+    )
+    parser.add_argument("--model", type=Path, required=True, help="the base model, a GGUF file")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the domains' folders")
+    parser.add_argument("--gate", type=Path, default=Path("gate"), help="the invented prompts")
+    parser.add_argument("--cache", type=Path, required=True, help="folder for the pooled states")
+    parser.add_argument(
+        "--domains", type=Path, nargs="+", required=True, help="domains/NAME.json, expert.json"
+    )
+    parser.add_argument("--routing-layer", type=int, default=8)
+    parser.add_argument("--l2", type=float, default=0.03)
+    parser.add_argument("--no-invented", action="store_true", help="without GATE/invented.jsonl")
+    parser.add_argument("--write", action="store_true", help="put the rows into the DOMAINS' files")
+    parser.set_defaults(run=run_gate_rows)
+
+
+def run_gate_rows(arguments: argparse.Namespace) -> None:
+    from .gate_data import BackgroundOptions
+    from .gate_rows import GateRowsOptions, RowOptions, run
+
+    options = GateRowsOptions(
+        model=arguments.model,
+        data=arguments.data,
+        gate=arguments.gate,
+        cache=arguments.cache,
+        domains=arguments.domains,
+        routing_layer=arguments.routing_layer,
+        row=RowOptions(l2=arguments.l2),
+        background=BackgroundOptions(invented=not arguments.no_invented),
+    )
+    run(options, arguments.write)
+
+
 def add_pin(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("pin", help="write the base model's digest into a package")
     parser.add_argument("--package", type=Path, required=True)
@@ -160,7 +201,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="ccoe_training", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads (default 1)")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_train, add_study, add_package, add_evaluate, add_gate, add_pin):
+    for add in (add_train, add_study, add_package, add_evaluate, add_gate, add_gate_rows, add_pin):
         add(commands)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

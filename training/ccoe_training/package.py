@@ -22,7 +22,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: object) -> None:
     """Indented, with short objects and lists of numbers on one line."""
     text = json.dumps(value, indent=1, ensure_ascii=True)
-    text = re.sub(r"\[\s+((?:-?\d+,\s+)*-?\d+)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    number = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+    numbers = rf"\[\s+((?:{number},\s+)*{number})\s+\]"
+    text = re.sub(numbers, lambda m: f"[{' '.join(m[1].split())}]", text)
     short = r'\{\n\s+("(?:text|regex|name)": .*),\n\s+("(?:weight|licence)": [^\n]*)\n\s+\}'
     path.write_text(re.sub(short, r"{\1, \2}", text) + "\n", encoding="utf-8")
 
