@@ -8,6 +8,8 @@ from pathlib import Path
 
 import grpc
 
+from .store import OtherRun
+
 EXAMPLES = """\
 examples, from the folder training/, with a server that has the experts:
   ../build/bin/ccoe serve --model MODEL.gguf --experts ../deploy/experts &
@@ -141,6 +143,43 @@ def run_split(arguments: argparse.Namespace) -> None:
     write(train, arguments.source, arguments.count, arguments.seed, arguments.to)
 
 
+def add_lm_eval(commands: argparse._SubParsersAction) -> None:
+    parser = formatted(
+        commands,
+        "lm-eval",
+        help="run tasks of lm-evaluation-harness against a running server",
+        description="""\
+Needs requirements-lm-eval.txt. The task ccoe_choice takes the multiple-choice records of a local
+file (--file, or the environment's CCOE_EVAL_FILE); other names are the harness's own tasks, whose
+data it fetches itself.""",
+        epilog="""\
+example:
+  python -m ccoe_eval lm-eval --domain law --file DATA/law/dev.jsonl --limit 10""",
+    )
+    parser.add_argument("--server", default="127.0.0.1:50051", help="where ccoe serve listens")
+    parser.add_argument(
+        "--domain", default="general", help='who answers; "" lets the gate decide (default general)'
+    )
+    parser.add_argument("--tasks", nargs="+", default=["ccoe_choice"], help="(default ccoe_choice)")
+    parser.add_argument("--file", type=Path, help="records for ccoe_choice")
+    parser.add_argument("--limit", type=int, help="so many documents of each task")
+    parser.add_argument(
+        "--plain", action="store_true", help="contexts are plain texts, without the chat template"
+    )
+    parser.add_argument("--streams", type=int, default=8, help="requests at a time (default 8)")
+    parser.set_defaults(run=run_lm_eval)
+
+
+def run_lm_eval(arguments: argparse.Namespace) -> None:
+    from .lm_eval_adapter import CcoeLM, evaluate
+
+    model = CcoeLM(
+        arguments.server, arguments.domain, chat=not arguments.plain, streams=arguments.streams
+    )
+    results = evaluate(model, arguments.tasks, arguments.file, arguments.limit)
+    print(json.dumps(results, indent=1, default=str))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="ccoe_eval",
@@ -149,13 +188,15 @@ def main() -> int:
         epilog=EXAMPLES,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_run, add_report, add_split):
+    for add in (add_run, add_report, add_split, add_lm_eval):
         add(commands)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
     except grpc.RpcError as error:
         sys.exit(f"the server refused: {error.code().name}: {error.details()}")
+    except (OtherRun, OSError) as error:
+        sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit("interrupted; run again with the same --out to go on")
     return 0

@@ -7,12 +7,11 @@ from ccoe_training.normalise import normalise_sql
 
 from .options import Option
 
-NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?|-?\.\d+")
+NUMBER = re.compile(r"(?:(?<![\w)])-)?\$?(?:\d[\d,]*(?:\.\d+)?|(?<!\d)\.\d+)")
 FENCE = re.compile(r"```[\w+-]*\n(.*?)(?:```|\Z)", re.DOTALL)
 LEAD = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s+(?:is|would be|to this question is))?\s*:?\s*"
-    r"(?:option\s+)?[*(\"'\s]*([A-J])(?![\w'])",
-    re.IGNORECASE,
+    r"\b(?i:answer|option|choice)\b(?i:\s+(?:is|would be))?\s*:?\s*(?i:option\s+)?[*(\"'\s]*"
+    r"([A-J])(?![\w'])"
 )
 
 
@@ -84,8 +83,8 @@ def chosen_letter(text: str, options: list[Option]) -> str | None:
     if start and start[1] in allowed and not re.match(r"\s*A\s+[a-z]", text):
         return start[1]
     lead = LEAD.search(text)
-    if lead and lead[1].upper() in allowed:
-        return lead[1].upper()
+    if lead and lead[1] in allowed:
+        return lead[1]
     said = [o.label for o in options if _words(o.words) and _words(o.words) in _words(text)]
     return said[0] if len(said) == 1 else None
 

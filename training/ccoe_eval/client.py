@@ -10,6 +10,7 @@ from .stubs import catalog, catalog_grpc, generation, generation_grpc, types
 
 Turn = tuple[str, str]
 """("user" or "assistant", words)"""
+CONNECT_PATIENCE_S = 5.0
 ROLES = {"user": types.ROLE_USER, "assistant": types.ROLE_ASSISTANT}
 
 
@@ -69,8 +70,12 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
 
-    def _call(self, method: Callable[..., Any], request: Any) -> Any:
-        return retrying(lambda: method(request, timeout=self._timeout_s), self._patience_s)
+    def _call(
+        self, method: Callable[..., Any], request: Any, patience_s: float | None = None
+    ) -> Any:
+        if patience_s is None:
+            patience_s = self._patience_s
+        return retrying(lambda: method(request, timeout=self._timeout_s), patience_s)
 
     def generate(
         self,
@@ -127,8 +132,10 @@ class Client:
         return [token.id for token in self._call(self._generation.Tokenize, request).tokens]
 
     def identity(self) -> dict[str, Any]:
-        """What the measured figures depend on: base model, arithmetic, experts that are ready."""
-        model = self._call(self._catalog.GetModel, catalog.GetModelRequest()).model
+        """What the measured figures depend on: base model, arithmetic, experts that are ready. Gives
+        up early where no server answers."""
+        reply = self._call(self._catalog.GetModel, catalog.GetModelRequest(), CONNECT_PATIENCE_S)
+        model = reply.model
         reply = self._call(self._catalog.ListExperts, catalog.ListExpertsRequest())
         info = self._call(self._catalog.GetServerInfo, catalog.GetServerInfoRequest())
         ready = [e for e in reply.experts if e.state == catalog.EXPERT_STATE_READY]

@@ -67,7 +67,7 @@ def aims_section(report: Report) -> str:
     intro = (
         "Points are differences of percentages; bits per byte are compared in per cent. The told "
         "arm is the expert's: its domain is named. `correct` is of generated answers, `option` of "
-        "likelihoods, which no change of format alone can raise."
+        "likelihoods, which a mere change of format does little for; of code, `correct` is pass@1."
     )
     return "\n\n".join(
         ["## Aims", intro, table(["row", "aim", "measured [95 % interval]", "verdict"], lines)]
