@@ -15,6 +15,7 @@ from .tasks import MATH_IN_DISTRIBUTION, ROWS, Row
 ACCURACIES = ["correct", "letter", "option"]
 DIFFERENCES = [(EXPERT, BASE), (EXPERT, FEW_SHOT), (ROUTED, EXPERT)]
 MET, MISSED, UNKNOWN = "met", "missed", "not measured"
+EPSILON = 1e-9
 
 Results = dict[str, dict[str, dict[str, Any]]]
 """arm -> prompt hash -> result"""
@@ -132,7 +133,7 @@ def gain_aims(rows: dict[str, RowReport]) -> list[Aim]:
     ]  # fmt: skip
     for name, metric in tens:
         gain = rows[name].difference(metric, EXPERT, BASE)
-        met = gain is not None and gain.value >= 0.10
+        met = gain is not None and gain.value >= 0.10 - EPSILON
         text = f"{metric}: expert at least 10 points over base"
         aims.append(Aim(text, name, gain, judge(gain, met), "points"))
     for metric in ("correct", "option"):
@@ -147,7 +148,7 @@ def common_aims(report: RowReport) -> list[Aim]:
     """What every domain with an expert aims at."""
     name, aims = report.row.name, []
     lower = report.bits_per_byte.get("reduction")
-    met = lower is not None and lower.value >= 0.15
+    met = lower is not None and lower.value >= 0.15 - EPSILON
     text = "bits per byte at least 15 % lower than the base's"
     aims.append(Aim(text, name, lower, judge(lower, met), "percent"))
     for metric in ("correct", "option"):
