@@ -5,9 +5,11 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from .sandbox import Unusable
 from .store import OtherRun
 
 EXAMPLES = """\
@@ -19,7 +21,9 @@ examples, from the folder training/, with a server that has the experts:
 """
 
 
-def formatted(commands: argparse._SubParsersAction, name: str, **texts: str):
+def formatted(
+    commands: argparse._SubParsersAction, name: str, **texts: Any
+) -> argparse.ArgumentParser:
     return commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **texts)
 
 
@@ -195,7 +199,7 @@ def main() -> int:
         arguments.run(arguments)
     except grpc.RpcError as error:
         sys.exit(f"the server refused: {error.code().name}: {error.details()}")
-    except (OtherRun, OSError) as error:
+    except (OtherRun, Unusable, OSError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit("interrupted; run again with the same --out to go on")

@@ -159,8 +159,7 @@ def common_aims(report: RowReport) -> list[Aim]:
                 Aim(f"{metric}: expert not worse than base", name, gain, judge(gain, met), "points")
             )
     told, routed = (report.means["correct"].get(arm) for arm in (EXPERT, ROUTED))
-    both = told is not None and routed is not None
-    met = both and told.low <= routed.value <= told.high
+    met = told is not None and routed is not None and told.low <= routed.value <= told.high
     away = report.difference("correct", ROUTED, EXPERT)
     text = "correct: routed within told's interval"
     aims.append(Aim(text, name, away, judge(away, met), "points"))

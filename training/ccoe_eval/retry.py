@@ -13,11 +13,15 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 20.0
 Result = TypeVar("Result")
 
 
+def _trailers(error: grpc.RpcError) -> dict[str, Any]:
+    return {str(name): value for name, value in error.trailing_metadata() or ()}
+
+
 def details(error: grpc.RpcError) -> tuple[str, float | None]:
     """The reason of ErrorInfo ("" without one) and the delay of RetryInfo in seconds."""
     reason, delay_s = "", None
-    trailers = dict(error.trailing_metadata() or ())
-    status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
+    packed = _trailers(error).get("grpc-status-details-bin", b"")
+    status = status_pb2.Status.FromString(packed)
     for detail in status.details:
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
         if detail.Unpack(info):
@@ -32,7 +36,7 @@ def wait_s(error: grpc.RpcError, attempt: int) -> float | None:
     comes first (negative: do not retry), then RetryInfo, then a doubling wait with jitter."""
     if error.code() not in RETRIED:
         return None
-    pushback = dict(error.trailing_metadata() or ()).get("grpc-retry-pushback-ms")
+    pushback = _trailers(error).get("grpc-retry-pushback-ms")
     if pushback is not None:
         delay_ms = float(pushback)
         return None if delay_ms < 0 else delay_ms / 1e3

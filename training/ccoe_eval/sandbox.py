@@ -23,6 +23,10 @@ FIRST_USER_ID, USER_IDS = 2_000_000_000, 100_000
 _numbers = itertools.count(os.getpid() % USER_IDS)
 
 
+class Unusable(Exception):
+    """Programs cannot be run here, or not within the limits."""
+
+
 @dataclass(frozen=True)
 class Limits:
     cpu_s: int = 5
@@ -59,14 +63,14 @@ def namespace_command() -> list[str]:
 @functools.cache
 def interpreter() -> str:
     """This Python, or the system's where the user that programs run as cannot read this one's
-    library. Raises RuntimeError where neither can run a program."""
+    library. Raises Unusable where neither can run a program."""
     reasons = []
     for candidate in (sys.executable, "/usr/bin/python3"):
         outcome = _run(candidate, INNOCENT, Limits(), isolate_network=True)
         if outcome.passed:
             return candidate
         reasons.append(f"{candidate}: {outcome.reason}")
-    raise RuntimeError(f"the sandbox cannot run Python: {'; '.join(reasons)}")
+    raise Unusable(f"the sandbox cannot run Python: {'; '.join(reasons)}")
 
 
 def description() -> str:
@@ -128,6 +132,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def check() -> None:
-    """Raises RuntimeError where the limits do not hold, or an innocent program fails."""
+    """Raises Unusable where the limits do not hold, or an innocent program fails."""
     if run("import os\nif os.fork() == 0:\n    os._exit(0)\n").passed:
-        raise RuntimeError("the sandbox cannot keep a program from starting processes")
+        raise Unusable("the sandbox cannot keep a program from starting processes")

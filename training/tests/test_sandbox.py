@@ -78,3 +78,9 @@ def test_root_is_left():
 def test_a_network_opener(isolated):
     opener = "import socket\nsocket.create_connection(('127.0.0.1', 80), timeout=1)\n"
     assert run(opener, isolate_network=isolated).reason == "error: PermissionError"
+
+
+@pytest.mark.skipif(not sandbox.namespace_command(), reason="unshare -n is not permitted here")
+def test_the_namespace_has_no_device_but_its_own_loopback():
+    names = "names = [line.split(':')[0].strip() for line in open('/proc/net/dev')][2:]\n"
+    assert run(names + "assert names == ['lo'], names\n").passed
