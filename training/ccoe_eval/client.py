@@ -132,8 +132,8 @@ class Client:
         return [token.id for token in self._call(self._generation.Tokenize, request).tokens]
 
     def identity(self) -> dict[str, Any]:
-        """What the measured figures depend on: base model, arithmetic, experts that are ready. Gives
-        up early where no server answers."""
+        """What the figures depend on: base model, arithmetic, experts that are ready. Gives up
+        early where no server answers."""
         reply = self._call(self._catalog.GetModel, catalog.GetModelRequest(), CONNECT_PATIENCE_S)
         model = reply.model
         reply = self._call(self._catalog.ListExperts, catalog.ListExpertsRequest())

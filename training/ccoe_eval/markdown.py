@@ -119,8 +119,8 @@ def how_section(report: Report, command: str) -> str:
     return "\n\n".join(
         [
             "## How it was measured",
-            "Greedy answers and log probabilities of a running server, by its public API. Intervals "
-            f"are paired percentile bootstraps of {RESAMPLES:,} resamples of the items.",
+            "Greedy answers and log probabilities of a running server, by its public API. "
+            f"Intervals are paired percentile bootstraps of {RESAMPLES:,} resamples of the items.",
             "\n".join(facts),
             f"```\n{commands}\n```",
         ]

@@ -14,7 +14,8 @@ Result = TypeVar("Result")
 
 
 def _trailers(error: grpc.RpcError) -> dict[str, Any]:
-    return {str(name): value for name, value in error.trailing_metadata() or ()}
+    pairs: Any = error.trailing_metadata() or ()
+    return dict(pairs)
 
 
 def details(error: grpc.RpcError) -> tuple[str, float | None]:

@@ -1,4 +1,4 @@
-"""A whole run against the real program; needs CCOE_BIN (the program, or its folder) and CCOE_MODEL."""
+"""A whole run against the real program; needs CCOE_BIN (`ccoe` or its folder) and CCOE_MODEL."""
 
 import json
 import os
@@ -15,15 +15,33 @@ pytestmark = pytest.mark.skipif(
 )
 
 SCHEMA = "Given the database schema:\nCREATE TABLE t (a TEXT, b TEXT);\n\nWrite a SQL query that "
-SQL = [{"prompt": f"{SCHEMA}answers the question: What is a where b is {i}?",
-        "response": f"SELECT a FROM t WHERE b = '{i}'", "answer": f"SELECT a FROM t WHERE b = '{i}'",
-        "source": "made/x"} for i in range(6)]  # fmt: skip
-LAW = [{"prompt": f"Which one is number {i}?\nA. one\nB. two\nC. three\nAnswer:",
-        "response": "B. two", "answer": "B", "source": "made/x"} for i in range(5)]  # fmt: skip
-LAW += [{"prompt": f"Is {i} even?", "response": a, "answer": a, "source": "even/x"}
-        for i, a in enumerate(["Yes", "No", "Yes"])]  # fmt: skip
-CODE = [{"prompt": f"Write a Python function that returns {i}.", "answer": f"assert f() == {i}",
-         "response": f"def f():\n    return {i}", "source": "made/x"} for i in range(5)]  # fmt: skip
+
+
+def record(prompt, response, answer=None, source="made/x"):
+    answer = response if answer is None else answer
+    return {"prompt": prompt, "response": response, "answer": answer, "source": source}
+
+
+SQL = [
+    record(
+        f"{SCHEMA}answers the question: What is a where b is {i}?",
+        f"SELECT a FROM t WHERE b = '{i}'",
+    )
+    for i in range(6)
+]
+LAW = [
+    record(f"Which one is number {i}?\nA. one\nB. two\nC. three\nAnswer:", "B. two", "B")
+    for i in range(5)
+]
+LAW += [record(f"Is {i} even?", "No" if i % 2 else "Yes", source="even/x") for i in range(3)]
+CODE = [
+    record(
+        f"Write a Python function that returns {i}.",
+        f"def f():\n    return {i}",
+        f"assert f() == {i}",
+    )
+    for i in range(5)
+]
 RECORDS = {"sql": SQL, "law": LAW, "code": CODE}
 
 
