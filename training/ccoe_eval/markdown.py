@@ -90,7 +90,8 @@ def gate_section(report: Report) -> str:
         [
             "## The gate",
             f"Prompts of dev.jsonl by where they went; {right} of {asked} "
-            f"({100 * right / asked:.1f} %) went to their own domain. Decided by: {stages}.",
+            f"({100 * right / asked:.1f} %) went to their own domain, or to general where no "
+            f"expert serves it. Decided by: {stages}.",
             table(["domain", *(f"to {name}" for name in columns), "right"], lines),
         ]
     )

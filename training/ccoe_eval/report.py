@@ -166,10 +166,12 @@ def common_aims(report: RowReport) -> list[Aim]:
     return aims
 
 
-def gate(rows: dict[str, RowReport]) -> dict[str, Any]:
-    """How often the prompts of a domain went to it: one count for each domain, of dev.jsonl."""
+def gate(rows: dict[str, RowReport], served: set[str]) -> dict[str, Any]:
+    """How often the prompts of dev.jsonl went where they should: to their own domain, to `general`
+    where no expert serves it."""
     dev = [report for report in rows.values() if report.row.split is None and report.routes]
-    right = {r.row.domain: r.routes[r.row.domain] for r in dev}
+    own = {r.row.domain: r.row.domain if r.row.domain in served else GENERAL for r in dev}
+    right = {r.row.domain: r.routes[own[r.row.domain]] for r in dev}
     asked = {r.row.domain: r.routes.total() for r in dev}
     return {
         "right": right,
@@ -189,7 +191,7 @@ class Report:
         for report in self.rows.values():
             if report.row.domain != GENERAL:
                 self.aims += common_aims(report)
-        self.gate = gate(self.rows)
+        self.gate = gate(self.rows, set(run["depends"]["experts"]))
 
     def to_json(self) -> dict[str, Any]:
         return {
