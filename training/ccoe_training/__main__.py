@@ -20,6 +20,9 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the run's state")
     parser.add_argument("--attach-depth", type=int, required=True, help="first layer of the expert")
+    parser.add_argument(
+        "--exclude", type=Path, help="split file (splits/NAME.json) of records not to train on"
+    )
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--alpha", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)

@@ -1,14 +1,13 @@
 """Records to token ids, and token ids to batches of like lengths."""
 
-import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Iterator
 
 import torch
 
 from .chat import ChatMl
+from .records import Record
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,7 @@ class Batch:
         return sum(example.tokens for example in self.examples)
 
 
-def read_records(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
-
-
-def encode_records(records: list[dict[str, str]], chat: ChatMl, max_tokens: int) -> list[Example]:
+def encode_records(records: list[Record], chat: ChatMl, max_tokens: int) -> list[Example]:
     """Encodes `records`; those longer than `max_tokens` are left out, never cut."""
     examples = []
     for index, record in enumerate(records):

@@ -1,7 +1,6 @@
 """Scores a package on its domain's dev set, beside its own base."""
 
 import json
-import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +12,11 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 from .base_model import load_base
-from .data import Example, batches, encode_records, read_records
+from .data import Example, batches, encode_records
 from .gate import GateRules, measure
+from .normalise import normalise_sql
 from .package import load_expert, read_json, update_expert
+from .records import read_records
 
 MAX_NEW_TOKENS = 96
 STREAMS = 8
@@ -27,13 +28,6 @@ class Server:
 
     address: str
     ccoe: Path
-
-
-def normalise(text: str) -> str:
-    """Case, quotes, blanks and a closing semicolon do not matter."""
-    text = text.strip().rstrip(";").lower().replace('"', "'")
-    text = re.sub(r"\s*([(),=<>])\s*", r"\1", text)
-    return re.sub(r"\s+", " ", text).strip()
 
 
 def dev_loss(model: LlamaForCausalLM, examples: list[Example]) -> float:
@@ -60,7 +54,7 @@ def answer(server: Server, domain: str, prompt: str) -> str:
 def exact_matches(server: Server, domain: str, records: list[dict[str, str]]) -> int:
     with ThreadPoolExecutor(STREAMS) as pool:
         texts = pool.map(lambda record: answer(server, domain, record["prompt"]), records)
-        return sum(normalise(t) == normalise(r["answer"]) for t, r in zip(texts, records))
+        return sum(normalise_sql(t) == normalise_sql(r["answer"]) for t, r in zip(texts, records))
 
 
 def evaluate(package: Path, model: Path, data: Path, server: Server) -> dict[str, Any]:

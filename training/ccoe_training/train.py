@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from .base_model import BaseModel, load_base
 from .boundary import BoundaryCache, run_layers
-from .data import Batch, Example, batches, encode_records, read_records
+from .data import Batch, Example, batches, encode_records
 from .lora import LoraSpec, add_lora, lora_parameters
 from .mixed import to_mixed
+from .records import read_hashes, read_records, without
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class TrainOptions:
     """A folder with train.jsonl and dev.jsonl."""
     out: Path
     attach_depth: int
+    exclude: Path | None = None
+    """A split file; the records that it names are kept out of the training set."""
     boundary: Path | None = None
     """Where boundary states are kept, OUT/boundary when None. Runs may share it."""
     rank: int = 16
@@ -74,6 +77,8 @@ class Trainer:
 
     def _encode(self, split: str) -> list[Example]:
         records = read_records(self.options.data / f"{split}.jsonl")
+        if split == "train" and self.options.exclude is not None:
+            records = without(records, read_hashes(self.options.exclude))
         return encode_records(records, self.base.chat, self.options.max_tokens)
 
     def _cache(self, examples: list[Example]) -> BoundaryCache:

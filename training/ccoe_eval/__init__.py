@@ -1,0 +1,1 @@
+"""Measures a running `ccoe serve` against the domains' data, by its public API alone."""

@@ -1,0 +1,100 @@
+"""EleutherAI's lm-evaluation-harness over a running server: log likelihoods by Score, answers by
+Generate. `python -m ccoe_eval lm-eval` runs tasks with it; other programs import this module, after
+which the model is known by the name "ccoe"."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Callable
+
+import lm_eval
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+from lm_eval.tasks import TaskManager
+
+from .client import Client, Turn, user
+
+TASKS = Path(__file__).with_name("lm_eval_tasks")
+
+
+@register_model("ccoe")
+class CcoeLM(LM):
+    """`domain` answers; "" lets the gate decide. With `chat` a context is a user's message in the
+    model's chat template, without it a plain text."""
+
+    def __init__(
+        self,
+        server: str = "127.0.0.1:50051",
+        domain: str = "general",
+        chat: bool | str = True,
+        streams: int | str = 8,
+        max_gen_toks: int | str = 256,
+        **_: Any,
+    ):
+        super().__init__()
+        self._client = Client(server)
+        self._domain = domain or None
+        self._chat = str(chat).lower() in ("true", "1", "yes")
+        self._streams, self._max_gen_toks = int(streams), int(max_gen_toks)
+
+    def _prompt(self, context: str) -> list[Turn] | str:
+        return user(context) if self._chat else context
+
+    def _each(self, ask: Callable[..., Any], requests: list[Instance], method: str) -> list[Any]:
+        def answer(request: Instance) -> Any:
+            result = ask(*request.args)
+            self.cache_hook.add_partial(method, request.args, result)
+            return result
+
+        with ThreadPoolExecutor(self._streams) as pool:
+            return list(pool.map(answer, requests))
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """The second of each pair is always False: Score does not tell whether a continuation is
+        the greedy one, so metrics that need it (exact match of targets) are not available."""
+
+        def ask(context: str, continuation: str) -> tuple[float, bool]:
+            if not context:
+                return self._unconditional(continuation), False
+            tokens = self._client.score(self._prompt(context), continuation, self._domain)
+            return sum(token.logprob for token in tokens), False
+
+        return self._each(ask, requests, "loglikelihood")
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Of plain texts; one that does not fit the model's context is refused by the server."""
+        return self._each(self._unconditional, requests, "loglikelihood_rolling")
+
+    def _unconditional(self, text: str) -> float:
+        """Of all tokens but the first, which stands after nothing."""
+        ids = self._client.tokenize(text)
+        if len(ids) < 2:
+            return 0.0
+        return sum(t.logprob for t in self._client.score(ids[:1], ids[1:], self._domain))
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Greedy, whatever the task's sampling arguments say."""
+
+        def ask(context: str, arguments: dict[str, Any]) -> str:
+            until = arguments.get("until") or []
+            stops = [until] if isinstance(until, str) else list(until)
+            most = int(arguments.get("max_gen_toks", self._max_gen_toks))
+            return self._client.generate(self._prompt(context), self._domain, most, stops).text
+
+        return self._each(ask, requests, "generate_until")
+
+
+def evaluate(model: LM, tasks: list[str], file: Path | None, limit: int | None) -> dict[str, Any]:
+    """The harness's results of `tasks`: its own, or those of lm_eval_tasks/, which read `file`, or
+    the environment's CCOE_EVAL_FILE when None."""
+    if file is not None:
+        os.environ["CCOE_EVAL_FILE"] = str(file)
+    results = lm_eval.simple_evaluate(
+        model=model,
+        tasks=tasks,
+        limit=limit,
+        task_manager=TaskManager(include_path=str(TASKS)),
+        bootstrap_iters=1000,
+    )
+    return {name: results[name] for name in ("results", "n-samples", "versions")}
