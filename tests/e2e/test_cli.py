@@ -278,6 +278,25 @@ def test_print_config(cli, model):
     assert json.loads(result.stdout)["engine"]["model"] == str(model)
 
 
+@pytest.mark.parametrize("prompt", [
+    "Which customers placed more than two orders last month, by name?",
+    "Dame los nombres de los clientes con más de dos pedidos de la tabla pedidos",
+])
+def test_what_no_rule_claims_is_learned(cli, target, experts, prompt):
+    """Over the link too: the state comes back before the decision."""
+    if not json.loads((experts / "sql" / "expert.json").read_text())["gate"].get("row"):
+        pytest.skip("the trained expert is another model's")
+    last = last_line(cli("generate", *target, "--json", "--temperature", 0, "--max-tokens", 8, prompt))
+    assert (last["expert"], last["route"]["stage"]) == ("sql", "learned")
+    assert last["route"]["confidence"] > 0.5
+    told = last_line(cli("generate", *target, "--json", "--temperature", 0, "--max-tokens", 8,
+                         "--domain", "sql", prompt))
+    assert last["token_ids"] == told["token_ids"]
+    routed = last_line(cli("route", *target, "--json", prompt))
+    assert routed["stage"] == "learned"
+    assert routed["confidence"] == pytest.approx(last["route"]["confidence"], abs=1e-9)
+
+
 def test_experts_come_and_go(cli, model, tmp_path):
     config = {"engine": {"model": str(model), "threads": 1, "kv_cache_mib": 64},
               "admin_listen": processes.LOCAL}

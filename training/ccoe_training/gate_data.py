@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable
 
-from .data import read_records
+from .records import read_records
 
 GENERAL = "general"
 INVENTED = "invented"
