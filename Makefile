@@ -1,7 +1,7 @@
 # A thin front over CMake and the scripts in deploy/dev; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: build demo test bench lint format clean help
+.PHONY: build demo test bench experts lint format clean help
 
 build: ## build the programs into build/bin
 	@deploy/dev/bootstrap.sh build
@@ -18,6 +18,9 @@ test: ## build everything and run every test
 bench: ## measure speed beside llama.cpp, the cost of the hop, and memory
 	@deploy/dev/bootstrap.sh build bench
 	@tests/bench/run.sh
+
+experts: build ## train the experts whose packages are missing; DATA=FOLDER holds the domains' data
+	@deploy/dev/experts.sh "$(DATA)"
 
 lint: ## run every linter
 	@deploy/dev/bootstrap.sh build lint

@@ -200,11 +200,43 @@ def run_pin(arguments: argparse.Namespace) -> None:
     pin_base(arguments.package, arguments.model, arguments.ccoe)
 
 
+def add_experts(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "experts",
+        help="train, package and pin the experts of domain files",
+        description="For each domain file whose package is not in EXPERTS in that version: trains "
+        "as the file's `training` says, resuming in WORK what was interrupted, writes the package "
+        "and pins it to the base.",
+    )
+    parser.add_argument("--domains", type=Path, nargs="+", required=True, help="domains/NAME.json")
+    parser.add_argument("--model", type=Path, required=True, help="the base model, a GGUF file")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the domains' folders")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the runs' state")
+    parser.add_argument("--experts", type=Path, required=True, help="folder of the packages")
+    parser.add_argument(
+        "--ccoe", type=Path, default=Path("build/bin/ccoe"), help="the program ccoe"
+    )
+    parser.set_defaults(run=run_experts)
+
+
+def run_experts(arguments: argparse.Namespace) -> None:
+    from .recipe import make_expert
+
+    for domain in arguments.domains:
+        make_expert(
+            domain, arguments.model, arguments.data, arguments.work, arguments.experts,
+            arguments.ccoe,
+        )  # fmt: skip
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="ccoe_training", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads (default 1)")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_train, add_study, add_package, add_evaluate, add_gate, add_gate_rows, add_pin):
+    for add in (
+        add_experts, add_train, add_study, add_package, add_evaluate, add_gate, add_gate_rows,
+        add_pin,
+    ):  # fmt: skip
         add(commands)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
