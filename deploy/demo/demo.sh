@@ -14,6 +14,9 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 readonly root
 readonly start_timeout_s=120
+# No rule claims it: what the prefill makes of it decides.
+readonly plain_question="Which captains have more than three boats in the harbour? \
+The list is boats(id, name, captain, harbour)."
 readonly general_question="What is the capital of France, and what is it known for?"
 
 bin="" model="" experts="$root/deploy/experts" work=""
@@ -178,6 +181,7 @@ ask_every_domain() {
     line="$(demo_prompts "$folder" | head -n 1)"
     [[ -z "$line" ]] || ask "$(unescape "$line")"
   done
+  ((${#packages[@]} == 0)) || ask "$plain_question"
   ask "$general_question"
 }
 
