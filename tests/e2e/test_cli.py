@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 
@@ -127,6 +128,42 @@ def test_expert_of_another_model_is_refused(cli, model, experts, tmp_path):
     assert cli("generate", "--model", model, "--experts", tmp_path, "hello").returncode == 4
 
 
+def copy_package(folder, to, **changes):
+    """A copy of a package whose expert.json has other members."""
+    shutil.copytree(folder, to)
+    manifest = json.loads((to / "expert.json").read_text()) | changes
+    (to / "expert.json").write_text(json.dumps(manifest))
+    return to
+
+
+def test_expert_diff(cli, experts, tmp_path):
+    other = copy_package(experts / "birds", tmp_path / "other", version="0.0.2")
+    assert "byte for byte" in cli("expert", "diff", experts / "birds", experts / "birds").stdout
+    result = cli("expert", "diff", experts / "birds", other, "--json")
+    assert (result.returncode, result.stderr) == (1, "")
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert last["fields"] == [{"field": "version", "a": "0.0.1", "b": "0.0.2"}]
+    assert last["lists"] == [] and not last["same"]
+    assert {tensor["distance"] for tensor in last["tensors"]["distances"]} == {0}
+    assert '+ "0.0.2"' in cli("expert", "diff", experts / "birds", other).stdout
+
+
+def test_expert_diff_of_tensors(cli, experts, tmp_path):
+    other = copy_package(experts / "birds", tmp_path / "other")
+    weights = other / "adapter_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 0x80
+    weights.write_bytes(data)
+    last = json.loads(cli("expert", "diff", experts / "birds", other, "--json").stdout)
+    distances = [tensor["distance"] for tensor in last["tensors"]["distances"]]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[0] > 0 and distances[1] == 0 and last["fields"] == []
+    weights.write_bytes(data[:100])
+    result = cli("expert", "diff", experts / "birds", other, "--json")
+    assert result.returncode == 4
+    assert "truncated" in json.loads(result.stdout.splitlines()[-1])["message"]
+
+
 def test_a_session_that_never_fits_is_not_called_busy(cli, model):
     result = cli("generate", "--model", model, "--kv-cache-mib", 1, "--max-tokens", 2000, "hello")
     assert result.returncode == 1, result.stderr
@@ -152,6 +189,8 @@ def test_a_session_that_never_fits_is_not_called_busy(cli, model):
     (["model", "inspect", "/"], 4),
     (["expert", "inspect", "/nonexistent"], 2),
     (["expert", "inspect", "/"], 4),
+    (["expert", "diff", "/", "/nonexistent"], 2),
+    (["expert", "diff", "/", "/"], 4),
     (["serve", "--model", "/nonexistent.gguf"], 2),
     (["serve", "--model", "x.gguf", "--check-config", "--threads", "-1"], 2),
     (["--help"], 0),
@@ -190,7 +229,7 @@ def test_json_tells_why_a_command_failed(cli, shared, arguments, exit_code, reas
 
 
 @pytest.mark.parametrize("command", ["generate", "chat", "route", "serve", "experts", "health",
-                                     "version", "model inspect", "expert inspect"])
+                                     "version", "model inspect", "expert inspect", "expert diff"])
 def test_help_teaches(cli, command):
     result = cli(*command.split(), "--help")
     assert result.returncode == 0
