@@ -7,28 +7,24 @@
 #include "services/cli/progress.h"
 
 namespace ccoe::cli {
-namespace {
 
-// Notes one thing that was checked, with the reason when it is not so.
-void Note(absl::string_view name, const absl::Status& status, ExpertChecks* checks) {
+void NoteCheck(absl::string_view name, const absl::Status& status, ExpertChecks* checks) {
   checks->list.push_back({{"name", name}, {"ok", status.ok()}, {"reason", status.message()}});
   if (checks->reason.empty()) checks->reason = std::string(status.message());
 }
 
-}  // namespace
-
 ExpertChecks CheckExpert(Terminal& terminal, const std::string& folder, const std::string& model) {
   ExpertChecks checks;
   auto package = model::ExpertPackage::Load(folder);
-  Note("manifest and weights are sound", package.status(), &checks);
+  NoteCheck("manifest and weights are sound", package.status(), &checks);
   if (package.ok()) checks.package = *std::move(package);
   if (model.empty()) return checks;
   auto base = LoadModel(terminal, model, "");
-  Note("base model is sound", base.status(), &checks);
+  NoteCheck("base model is sound", base.status(), &checks);
   if (base.ok()) checks.model = *std::move(base);
   if (checks.package == nullptr || checks.model == nullptr) return checks;
   Progress progress(terminal, "reading the weights");
-  Note("fits the base model", checks.package->CheckAgainst(*checks.model), &checks);
+  NoteCheck("fits the base model", checks.package->CheckAgainst(*checks.model), &checks);
   return checks;
 }
 
@@ -49,6 +45,7 @@ void AddExpert(CLI::App& app, Action* action) {
   CLI::App* group = app.add_subcommand("expert", "Look at expert packages, and make them");
   group->require_subcommand(1);
   AddExpertInspect(*group, action);
+  AddExpertVerify(*group, action);
   AddExpertDiff(*group, action);
 }
 

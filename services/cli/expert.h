@@ -11,6 +11,7 @@ namespace ccoe::cli {
 
 // The commands of `ccoe expert`; `group` is their parent.
 void AddExpertInspect(CLI::App& group, Action* action);
+void AddExpertVerify(CLI::App& group, Action* action);
 void AddExpertDiff(CLI::App& group, Action* action);
 
 // A package, what was checked of it, and as far as they could be read the package and its base.
@@ -24,6 +25,8 @@ struct ExpertChecks {
 // Checks a package, and against a base model unless `model` is empty; with progress on standard
 // error.
 ExpertChecks CheckExpert(Terminal& terminal, const std::string& folder, const std::string& model);
+// Adds one thing that was checked; `status` tells why it is not so.
+void NoteCheck(absl::string_view name, const absl::Status& status, ExpertChecks* checks);
 void PrintChecks(Terminal& terminal, const nlohmann::ordered_json& checks);
 
 // A line of `ccoe expert`'s and its kind's text: a label and what it is.

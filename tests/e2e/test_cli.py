@@ -9,6 +9,7 @@ import subprocess
 import processes
 import prompts
 import pytest
+from conftest import ROOT
 
 GENERATE_FIELDS = {"text", "token_ids", "domain", "expert", "route", "finish_reason", "usage",
                    "timings_ms"}
@@ -136,6 +137,55 @@ def copy_package(folder, to, **changes):
     return to
 
 
+def verify(cli, model, folder, *arguments):
+    """The exit code and the last line of `ccoe expert verify --json`."""
+    result = cli("expert", "verify", folder, "--model", model, "--json", *arguments)
+    return result.returncode, json.loads(result.stdout.splitlines()[-1])
+
+
+def test_the_trained_expert_answers_its_examples(cli, model):
+    trained = ROOT / "deploy" / "experts" / "sql"
+    inspected = cli("expert", "inspect", "--json", trained, "--model", model)
+    if not json.loads(inspected.stdout)["ok"]:
+        pytest.skip("the model is not its base")
+    code, last = verify(cli, model, trained)
+    assert (code, last["ok"]) == (0, True)
+    assert last["examples"] and all(example["equal"] for example in last["examples"])
+    assert "3 of 3 examples agree" in cli("expert", "verify", trained, "--model", model).stdout
+
+
+def test_verify_says_where_tokens_part(cli, model, experts, tmp_path):
+    answer = last_line(cli("generate", "--model", model, "--experts", experts, "--expert", "birds",
+                           "--temperature", 0, "--max-tokens", 6, "--json", prompts.BIRDS))
+    ids = answer["token_ids"]
+    example = {"prompt": prompts.BIRDS, "arithmetic": "i8b32.v2", "max_tokens": 6}
+    good = example | {"token_ids": ids}
+    other = example | {"token_ids": ids[:2] + [ids[2] + 1] + ids[3:]}
+    short = example | {"token_ids": ids[:4]}
+    folder = copy_package(experts / "birds", tmp_path / "birds", examples=[good, other, short])
+    code, last = verify(cli, model, folder, "--threads", 1)
+    assert (code, last["ok"]) == (1, False)
+    assert [e["equal"] for e in last["examples"]] == [True, False, False]
+    assert [e["first_difference"] for e in last["examples"]] == [None, 2, 4]
+    assert all(e["got"]["token_ids"] == ids for e in last["examples"])
+    assert last["examples"][1]["expected"]["text"] != last["examples"][1]["got"]["text"]
+    text = cli("expert", "verify", folder, "--model", model)
+    assert "part at token 2" in text.stdout and "2 of 3 examples" in text.stderr
+
+
+def test_verify_refuses_what_it_cannot_check(cli, model, experts, tmp_path):
+    code, last = verify(cli, model, experts / "birds")
+    assert (code, last["ok"]) == (1, False) and "no examples" in last["reason"]
+    example = {"prompt": "x", "arithmetic": "i4b16", "max_tokens": 1, "token_ids": [1]}
+    unknown = copy_package(experts / "birds", tmp_path / "birds", examples=[example])
+    code, last = verify(cli, model, unknown)
+    assert code == 4 and "'i4b16'; known are: exact" in last["reason"]
+    pinned = copy_package(experts / "birds", tmp_path / "pinned", base={
+        "name": "x", "digest": "sha256:" + "0" * 64}, examples=[example | {"arithmetic": "exact"}])
+    code, last = verify(cli, model, pinned)
+    assert code == 4 and "does not fit" in last["reason"] and last["examples"] == []
+
+
 def test_expert_diff(cli, experts, tmp_path):
     other = copy_package(experts / "birds", tmp_path / "other", version="0.0.2")
     assert "byte for byte" in cli("expert", "diff", experts / "birds", experts / "birds").stdout
@@ -189,6 +239,8 @@ def test_a_session_that_never_fits_is_not_called_busy(cli, model):
     (["model", "inspect", "/"], 4),
     (["expert", "inspect", "/nonexistent"], 2),
     (["expert", "inspect", "/"], 4),
+    (["expert", "verify", "/"], 2),
+    (["expert", "verify", "/", "--model", "/"], 4),
     (["expert", "diff", "/", "/nonexistent"], 2),
     (["expert", "diff", "/", "/"], 4),
     (["serve", "--model", "/nonexistent.gguf"], 2),
@@ -229,7 +281,7 @@ def test_json_tells_why_a_command_failed(cli, shared, arguments, exit_code, reas
 
 
 @pytest.mark.parametrize("command", ["generate", "chat", "route", "serve", "experts", "health",
-                                     "version", "model inspect", "expert inspect", "expert diff"])
+                                     "version", "model inspect", "expert inspect", "expert verify", "expert diff"])
 def test_help_teaches(cli, command):
     result = cli(*command.split(), "--help")
     assert result.returncode == 0
