@@ -47,6 +47,8 @@ void AddExpert(CLI::App& app, Action* action) {
   AddExpertInspect(*group, action);
   AddExpertVerify(*group, action);
   AddExpertDiff(*group, action);
+  AddExpertExtract(*group, action);
+  AddExpertPack(*group, action);
 }
 
 }  // namespace ccoe::cli

@@ -13,6 +13,8 @@ namespace ccoe::cli {
 void AddExpertInspect(CLI::App& group, Action* action);
 void AddExpertVerify(CLI::App& group, Action* action);
 void AddExpertDiff(CLI::App& group, Action* action);
+void AddExpertExtract(CLI::App& group, Action* action);
+void AddExpertPack(CLI::App& group, Action* action);
 
 // A package, what was checked of it, and as far as they could be read the package and its base.
 struct ExpertChecks {

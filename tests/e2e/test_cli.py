@@ -2,14 +2,12 @@
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 
 import processes
 import prompts
 import pytest
-from conftest import ROOT
 
 GENERATE_FIELDS = {"text", "token_ids", "domain", "expert", "route", "finish_reason", "usage",
                    "timings_ms"}
@@ -129,91 +127,6 @@ def test_expert_of_another_model_is_refused(cli, model, experts, tmp_path):
     assert cli("generate", "--model", model, "--experts", tmp_path, "hello").returncode == 4
 
 
-def copy_package(folder, to, **changes):
-    """A copy of a package whose expert.json has other members."""
-    shutil.copytree(folder, to)
-    manifest = json.loads((to / "expert.json").read_text()) | changes
-    (to / "expert.json").write_text(json.dumps(manifest))
-    return to
-
-
-def verify(cli, model, folder, *arguments):
-    """The exit code and the last line of `ccoe expert verify --json`."""
-    result = cli("expert", "verify", folder, "--model", model, "--json", *arguments)
-    return result.returncode, json.loads(result.stdout.splitlines()[-1])
-
-
-def test_the_trained_expert_answers_its_examples(cli, model):
-    trained = ROOT / "deploy" / "experts" / "sql"
-    inspected = cli("expert", "inspect", "--json", trained, "--model", model)
-    if not json.loads(inspected.stdout)["ok"]:
-        pytest.skip("the model is not its base")
-    code, last = verify(cli, model, trained)
-    assert (code, last["ok"]) == (0, True)
-    assert last["examples"] and all(example["equal"] for example in last["examples"])
-    assert "3 of 3 examples agree" in cli("expert", "verify", trained, "--model", model).stdout
-
-
-def test_verify_says_where_tokens_part(cli, model, experts, tmp_path):
-    answer = last_line(cli("generate", "--model", model, "--experts", experts, "--expert", "birds",
-                           "--temperature", 0, "--max-tokens", 6, "--json", prompts.BIRDS))
-    ids = answer["token_ids"]
-    example = {"prompt": prompts.BIRDS, "arithmetic": "i8b32.v2", "max_tokens": 6}
-    good = example | {"token_ids": ids}
-    other = example | {"token_ids": ids[:2] + [ids[2] + 1] + ids[3:]}
-    short = example | {"token_ids": ids[:4]}
-    folder = copy_package(experts / "birds", tmp_path / "birds", examples=[good, other, short])
-    code, last = verify(cli, model, folder, "--threads", 1)
-    assert (code, last["ok"]) == (1, False)
-    assert [e["equal"] for e in last["examples"]] == [True, False, False]
-    assert [e["first_difference"] for e in last["examples"]] == [None, 2, 4]
-    assert all(e["got"]["token_ids"] == ids for e in last["examples"])
-    assert last["examples"][1]["expected"]["text"] != last["examples"][1]["got"]["text"]
-    text = cli("expert", "verify", folder, "--model", model)
-    assert "part at token 2" in text.stdout and "2 of 3 examples" in text.stderr
-
-
-def test_verify_refuses_what_it_cannot_check(cli, model, experts, tmp_path):
-    code, last = verify(cli, model, experts / "birds")
-    assert (code, last["ok"]) == (1, False) and "no examples" in last["reason"]
-    example = {"prompt": "x", "arithmetic": "i4b16", "max_tokens": 1, "token_ids": [1]}
-    unknown = copy_package(experts / "birds", tmp_path / "birds", examples=[example])
-    code, last = verify(cli, model, unknown)
-    assert code == 4 and "'i4b16'; known are: exact" in last["reason"]
-    pinned = copy_package(experts / "birds", tmp_path / "pinned", base={
-        "name": "x", "digest": "sha256:" + "0" * 64}, examples=[example | {"arithmetic": "exact"}])
-    code, last = verify(cli, model, pinned)
-    assert code == 4 and "does not fit" in last["reason"] and last["examples"] == []
-
-
-def test_expert_diff(cli, experts, tmp_path):
-    other = copy_package(experts / "birds", tmp_path / "other", version="0.0.2")
-    assert "byte for byte" in cli("expert", "diff", experts / "birds", experts / "birds").stdout
-    result = cli("expert", "diff", experts / "birds", other, "--json")
-    assert (result.returncode, result.stderr) == (1, "")
-    last = json.loads(result.stdout.splitlines()[-1])
-    assert last["fields"] == [{"field": "version", "a": "0.0.1", "b": "0.0.2"}]
-    assert last["lists"] == [] and not last["same"]
-    assert {tensor["distance"] for tensor in last["tensors"]["distances"]} == {0}
-    assert '+ "0.0.2"' in cli("expert", "diff", experts / "birds", other).stdout
-
-
-def test_expert_diff_of_tensors(cli, experts, tmp_path):
-    other = copy_package(experts / "birds", tmp_path / "other")
-    weights = other / "adapter_model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 0x80
-    weights.write_bytes(data)
-    last = json.loads(cli("expert", "diff", experts / "birds", other, "--json").stdout)
-    distances = [tensor["distance"] for tensor in last["tensors"]["distances"]]
-    assert distances == sorted(distances, reverse=True)
-    assert distances[0] > 0 and distances[1] == 0 and last["fields"] == []
-    weights.write_bytes(data[:100])
-    result = cli("expert", "diff", experts / "birds", other, "--json")
-    assert result.returncode == 4
-    assert "truncated" in json.loads(result.stdout.splitlines()[-1])["message"]
-
-
 def test_a_session_that_never_fits_is_not_called_busy(cli, model):
     result = cli("generate", "--model", model, "--kv-cache-mib", 1, "--max-tokens", 2000, "hello")
     assert result.returncode == 1, result.stderr
@@ -241,6 +154,8 @@ def test_a_session_that_never_fits_is_not_called_busy(cli, model):
     (["expert", "inspect", "/"], 4),
     (["expert", "verify", "/"], 2),
     (["expert", "verify", "/", "--model", "/"], 4),
+    (["expert", "extract", "/", "--model", "/"], 2),
+    (["expert", "pack", "/", "--model", "/", "--name", "x"], 2),
     (["expert", "diff", "/", "/nonexistent"], 2),
     (["expert", "diff", "/", "/"], 4),
     (["serve", "--model", "/nonexistent.gguf"], 2),
@@ -281,7 +196,8 @@ def test_json_tells_why_a_command_failed(cli, shared, arguments, exit_code, reas
 
 
 @pytest.mark.parametrize("command", ["generate", "chat", "route", "serve", "experts", "health",
-                                     "version", "model inspect", "expert inspect", "expert verify", "expert diff"])
+                                     "version", "model inspect", "expert inspect", "expert verify",
+                                     "expert diff", "expert extract", "expert pack"])
 def test_help_teaches(cli, command):
     result = cli(*command.split(), "--help")
     assert result.returncode == 0
