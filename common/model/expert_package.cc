@@ -105,8 +105,8 @@ struct ExpertPackage::State {
   ExpertManifest manifest;
   std::string digest;
   std::shared_ptr<const MappedFile> weights;
-  TensorTable tensors;  // full packages
-  LoraTable lora;       // LoRA packages
+  TensorTable tensors;
+  LoraTable lora;  // views of `tensors`; empty for full packages
 };
 
 ExpertPackage::ExpertPackage(std::unique_ptr<const State> state) : state_(std::move(state)) {}
@@ -131,7 +131,6 @@ absl::StatusOr<std::shared_ptr<const ExpertPackage>> ExpertPackage::Load(
                           ParseLoraConfig(config_file->text(), config_path));
     CCOE_ASSIGN_OR_RETURN(state->lora, MakeLoraTable(state->tensors, config,
                                                      state->manifest.attach_depth, weights_path));
-    state->tensors.clear();
     hashed += Cat(Sha256Hex(config_file->bytes()), "\n");
   }
   state->digest = Cat("sha256:", Sha256Hex(hashed));
@@ -164,9 +163,17 @@ std::optional<LoraPair> ExpertPackage::Lora(int layer, std::string_view module) 
 }
 
 std::optional<base::TensorView> ExpertPackage::Tensor(std::string_view hf_name) const {
+  if (state_->manifest.kind == ExpertKind::kLora) return std::nullopt;
   const auto found = state_->tensors.find(hf_name);
   if (found == state_->tensors.end()) return std::nullopt;
   return found->second;
+}
+
+const TensorTable& ExpertPackage::tensors() const { return state_->tensors; }
+
+std::optional<float> ExpertPackage::lora_scale() const {
+  if (state_->lora.empty()) return std::nullopt;
+  return state_->lora.begin()->second.scale;
 }
 
 absl::Status CheckExpertFolder(const std::string& folder) {

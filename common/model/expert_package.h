@@ -11,6 +11,7 @@
 #include "common/base/tensor_view.h"
 #include "common/model/expert_manifest.h"
 #include "common/model/model.h"
+#include "common/model/tensor_table.h"
 
 namespace ccoe::model {
 
@@ -49,6 +50,10 @@ class ExpertPackage {
   // (model.norm.weight and lm_head.weight are optional: the base model's then apply), and for LoRA
   // packages.
   std::optional<base::TensorView> Tensor(std::string_view hf_name) const;
+  // Every tensor of the weights file by its name there.
+  const TensorTable& tensors() const;
+  // What a LoRA package's adapter_config.json scales all its pairs by; nullopt for full packages.
+  std::optional<float> lora_scale() const;
 
  private:
   struct State;

@@ -95,11 +95,22 @@ bool IsPlainFileName(std::string_view name) {
   });
 }
 
-absl::StatusOr<ModelParts> ReadHfFolder(const std::string& folder) {
+absl::StatusOr<ModelParts> ReadHfWeights(const std::string& folder) {
   ModelParts parts;
   const std::string config_path = folder + "/config.json";
   CCOE_ASSIGN_OR_RETURN(const auto config_file, MappedFile::Open(config_path));
   CCOE_ASSIGN_OR_RETURN(parts.config, ParseHfConfig(config_file->text(), config_path));
+  CCOE_ASSIGN_OR_RETURN(const std::set<std::string> names, WeightFiles(folder));
+  for (const std::string& name : names) {
+    CCOE_RETURN_IF_ERROR(AddWeights(folder + "/" + name, &parts));
+  }
+  const std::filesystem::path path = std::filesystem::path(folder).lexically_normal();
+  parts.config.name = (path.has_filename() ? path : path.parent_path()).filename().string();
+  return parts;
+}
+
+absl::StatusOr<ModelParts> ReadHfFolder(const std::string& folder) {
+  CCOE_ASSIGN_OR_RETURN(ModelParts parts, ReadHfWeights(folder));
   if (const std::string path = folder + "/generation_config.json"; Exists(path)) {
     CCOE_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
     CCOE_RETURN_IF_ERROR(AddGenerationConfig(file->text(), path, &parts.config));
@@ -115,12 +126,6 @@ absl::StatusOr<ModelParts> ReadHfFolder(const std::string& folder) {
   std::sort(ends.begin(), ends.end());
   ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
   parts.tokenizer.end_of_generation_ids = ends;
-  CCOE_ASSIGN_OR_RETURN(const std::set<std::string> names, WeightFiles(folder));
-  for (const std::string& name : names) {
-    CCOE_RETURN_IF_ERROR(AddWeights(folder + "/" + name, &parts));
-  }
-  const std::filesystem::path path = std::filesystem::path(folder).lexically_normal();
-  parts.config.name = (path.has_filename() ? path : path.parent_path()).filename().string();
   return parts;
 }
 

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <filesystem>
 #include <mutex>
-#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -52,19 +51,6 @@ absl::StatusOr<ModelParts> ReadParts(const std::string& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) return ReadHfFolder(path);
   return ReadGgufModel(path);
-}
-
-// Checks that the tensors are those which the config calls for, no more and no less.
-absl::Status CheckTensors(const ModelParts& parts) {
-  const std::vector<TensorShape> shapes = ModelTensors(parts.config);
-  for (const TensorShape& shape : shapes) {
-    CCOE_RETURN_IF_ERROR(CheckTensor(parts.tensors, shape));
-  }
-  const std::optional<std::string> unexpected = FindUnexpected(parts.tensors, shapes);
-  if (!unexpected.has_value()) return absl::OkStatus();
-  return absl::UnimplementedError(Cat("the tensor \"", unexpected->substr(0, 200),
-                                      "\" is no part of the ", FamilyName(parts.config.family),
-                                      " architecture as it is supported"));
 }
 
 }  // namespace
@@ -119,7 +105,8 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& path
   progress(0);
   CCOE_ASSIGN_OR_RETURN(ModelParts parts, ReadParts(path));
   progress(0.5);
-  if (absl::Status status = CheckTensors(parts); !status.ok()) return At(path, status);
+  if (absl::Status status = CheckModelTensors(parts.tensors, parts.config); !status.ok())
+    return At(path, status);
   auto state = std::make_unique<State>();
   absl::StatusOr<std::unique_ptr<const Tokenizer>> tokenizer =
       Tokenizer::Create(std::move(parts.tokenizer));

@@ -1,13 +1,17 @@
 #include "common/model/safetensors.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "common/base/check.h"
 #include "common/base/status_macros.h"
 #include "common/model/errors.h"
 #include "common/model/json.h"
@@ -19,11 +23,22 @@ static_assert(std::endian::native == std::endian::little);
 
 constexpr size_t kMaxHeaderBytes = 32 << 20;
 
+constexpr std::pair<std::string_view, base::DType> kTypes[] = {
+    {"F32", base::DType::kF32}, {"F16", base::DType::kF16}, {"BF16", base::DType::kBF16}};
+
 std::optional<base::DType> DTypeOf(std::string_view name) {
-  if (name == "F32") return base::DType::kF32;
-  if (name == "F16") return base::DType::kF16;
-  if (name == "BF16") return base::DType::kBF16;
+  for (const auto& [known, dtype] : kTypes) {
+    if (name == known) return dtype;
+  }
   return std::nullopt;
+}
+
+std::string_view NameOf(base::DType dtype) {
+  for (const auto& [name, known] : kTypes) {
+    if (dtype == known) return name;
+  }
+  CCOE_CHECK(!"a type that safetensors files do not have");
+  return {};
 }
 
 // Two integers of an array of two.
@@ -114,6 +129,35 @@ absl::StatusOr<TensorTable> ParseSafetensors(absl::Span<const std::byte> bytes,
     table.emplace(name, view);
   }
   return table;
+}
+
+absl::Status WriteSafetensors(const TensorTable& tensors, const ByteSink& sink) {
+  std::vector<TensorTable::const_pointer> order;  // the widest first: all are aligned then
+  for (const auto& entry : tensors) order.push_back(&entry);
+  std::ranges::stable_sort(order, std::greater<>(), [](const auto* entry) {
+    return base::InfoOf(entry->second.dtype).block_bytes;
+  });
+  Json header = {{"__metadata__", {{"format", "pt"}}}};  // transformers wants to be told
+  size_t offset = 0;
+  for (const auto* entry : order) {
+    const base::TensorView& view = entry->second;
+    Json shape = Json::array({view.rows, view.cols});
+    if (view.rows == 1) shape = Json::array({view.cols});
+    header[entry->first] = {{"dtype", NameOf(view.dtype)},
+                            {"shape", std::move(shape)},
+                            {"data_offsets", {offset, offset + view.data.size()}}};
+    offset += view.data.size();
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t bytes = text.size();
+  const auto as_bytes = [](const void* data, size_t size) {
+    return absl::Span<const std::byte>(static_cast<const std::byte*>(data), size);
+  };
+  CCOE_RETURN_IF_ERROR(sink(as_bytes(&bytes, sizeof(bytes))));
+  CCOE_RETURN_IF_ERROR(sink(as_bytes(text.data(), text.size())));
+  for (const auto* entry : order) CCOE_RETURN_IF_ERROR(sink(entry->second.data));
+  return absl::OkStatus();
 }
 
 }  // namespace ccoe::model

@@ -3,6 +3,7 @@
 #include <set>
 #include <utility>
 
+#include "common/base/status_macros.h"
 #include "common/model/text.h"
 
 namespace ccoe::model {
@@ -72,6 +73,16 @@ std::optional<std::string> FindUnexpected(const TensorTable& table,
     if (!names.contains(entry.first)) return entry.first;
   }
   return std::nullopt;
+}
+
+absl::Status CheckModelTensors(const TensorTable& table, const ModelConfig& config) {
+  const std::vector<TensorShape> shapes = ModelTensors(config);
+  for (const TensorShape& shape : shapes) CCOE_RETURN_IF_ERROR(CheckTensor(table, shape));
+  const std::optional<std::string> unexpected = FindUnexpected(table, shapes);
+  if (!unexpected.has_value()) return absl::OkStatus();
+  return absl::UnimplementedError(Cat("the tensor \"", unexpected->substr(0, 200),
+                                      "\" is no part of the ", FamilyName(config.family),
+                                      " architecture as it is supported"));
 }
 
 }  // namespace ccoe::model

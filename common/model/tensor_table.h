@@ -36,4 +36,8 @@ absl::Status CheckTensor(const TensorTable& table, const TensorShape& expected);
 std::optional<std::string> FindUnexpected(const TensorTable& table,
                                           absl::Span<const TensorShape> expected);
 
+// Checks that the tensors are those which the config calls for, no more and no less. Errors as of
+// CheckTensor; UNIMPLEMENTED names one too many.
+absl::Status CheckModelTensors(const TensorTable& table, const ModelConfig& config);
+
 }  // namespace ccoe::model

@@ -2,8 +2,12 @@
 
 #include <grpcpp/channel.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "common/model/model.h"
 #include "common/rpc/config.h"
 #include "common/telemetry/log.h"
 #include "services/cli/call_status.h"
@@ -24,6 +28,30 @@ internal::v1::ServeConfig ConfigFrom(const ConnectionOptions& options) {
   engine.set_kv_cache_mib(options.kv_cache_mib);
   config.mutable_server()->set_log_level("warning");
   return config;
+}
+
+// Null on failure, of which it says why on `terminal` and sets `exit_code`.
+std::unique_ptr<Node> StartNode(Terminal& terminal, Node::Options options, ExitCode* exit_code) {
+  absl::Status status = CompleteServeConfig(&options.config);
+  if (status.ok()) status = rpc::ApplyLogConfig(options.config.server());
+  ExitCode failure = ExitCode::kUsage;
+  std::unique_ptr<Node> node;
+  if (status.ok()) {
+    failure = ExitCode::kRefused;
+    Progress progress(terminal, absl::StrCat("loading ", options.config.engine().model()));
+    options.progress = [&progress](double part) { progress.Set(part); };
+    auto started = Node::Start(options);
+    status = started.status();
+    if (started.ok()) node = *std::move(started);
+  }
+  if (!status.ok()) {
+    terminal.Fail(status);
+    *exit_code = failure;
+    return nullptr;
+  }
+  // From here on standard error belongs to the command.
+  telemetry::ConfigureLog(telemetry::LogLevel::kError, telemetry::LogFormat::kText);
+  return node;
 }
 
 }  // namespace
@@ -58,8 +86,8 @@ Connection::~Connection() = default;
 
 std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const ConnectionOptions& options,
                                              ExitCode* exit_code) {
-  std::unique_ptr<Connection> connection(new Connection());
   if (!options.server.empty()) {
+    std::unique_ptr<Connection> connection(new Connection());
     connection->name_ = options.server;
     connection->client_ = Client::ForAddress(options.server);
     return connection;
@@ -70,27 +98,28 @@ std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const Connectio
     *exit_code = ExitCode::kUsage;
     return nullptr;
   }
-  connection->name_ = options.model;
   Node::Options node;
   node.config = ConfigFrom(options);
-  absl::Status status = CompleteServeConfig(&node.config);
-  if (status.ok()) status = rpc::ApplyLogConfig(node.config.server());
-  ExitCode failure = ExitCode::kUsage;
-  if (status.ok()) {
-    failure = ExitCode::kRefused;
-    Progress progress(terminal, absl::StrCat("loading ", options.model));
-    node.progress = [&progress](double part) { progress.Set(part); };
-    auto started = Node::Start(node);
-    status = started.status();
-    if (started.ok()) connection->node_ = *std::move(started);
-  }
-  if (!status.ok()) {
-    terminal.Fail(status);
-    *exit_code = failure;
-    return nullptr;
-  }
-  // From here on standard error belongs to the command.
-  telemetry::ConfigureLog(telemetry::LogLevel::kError, telemetry::LogFormat::kText);
+  return To(StartNode(terminal, std::move(node), exit_code), options.model);
+}
+
+std::unique_ptr<Connection> Connection::OpenExpert(
+    Terminal& terminal, const ConnectionOptions& options, std::shared_ptr<const model::Model> model,
+    std::shared_ptr<const model::ExpertPackage> package, ExitCode* exit_code) {
+  Node::Options node;
+  node.config = ConfigFrom(options);
+  node.config.mutable_limits()->set_max_output_tokens(
+      std::clamp(model->config().context, 1, 1 << 24));
+  node.model = std::move(model);
+  node.package = std::move(package);
+  return To(StartNode(terminal, std::move(node), exit_code), options.model);
+}
+
+std::unique_ptr<Connection> Connection::To(std::unique_ptr<Node> node, const std::string& name) {
+  if (node == nullptr) return nullptr;
+  std::unique_ptr<Connection> connection(new Connection());
+  connection->name_ = name;
+  connection->node_ = std::move(node);
   connection->client_ = std::make_unique<Client>(connection->node_->InProcessChannel());
   return connection;
 }

@@ -12,6 +12,11 @@ namespace CLI {
 class App;
 }
 
+namespace ccoe::model {
+class ExpertPackage;
+class Model;
+}  // namespace ccoe::model
+
 namespace ccoe::cli {
 
 class Node;
@@ -39,6 +44,13 @@ class Connection {
   // failure says why on `terminal` and sets `exit_code`; returns null.
   static std::unique_ptr<Connection> Open(Terminal& terminal, const ConnectionOptions& options,
                                           ExitCode* exit_code);
+  // As Open, in this process, for one expert: `model` is options.model and `package` what it serves
+  // besides its own layers, both loaded already. Answers may be as long as the model's context.
+  static std::unique_ptr<Connection> OpenExpert(Terminal& terminal,
+                                                const ConnectionOptions& options,
+                                                std::shared_ptr<const model::Model> model,
+                                                std::shared_ptr<const model::ExpertPackage> package,
+                                                ExitCode* exit_code);
   ~Connection();
 
   Client& client() { return *client_; }
@@ -49,6 +61,9 @@ class Connection {
 
  private:
   Connection();
+
+  // A connection to `node`; null for a null one.
+  static std::unique_ptr<Connection> To(std::unique_ptr<Node> node, const std::string& name);
 
   std::string name_;
   std::unique_ptr<Node> node_;  // null for a server

@@ -1,15 +1,11 @@
 #include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/model/expert_package.h"
-#include "services/cli/command.h"
-#include "services/cli/load.h"
-#include "services/cli/progress.h"
+#include "services/cli/expert.h"
 
 namespace ccoe::cli {
 namespace {
@@ -29,11 +25,6 @@ struct Options {
   std::string model;
   bool json = false;
 };
-
-// One thing that was checked, with the reason when it is not so.
-Json Check(absl::string_view name, const absl::Status& status) {
-  return {{"name", name}, {"ok", status.ok()}, {"reason", status.message()}};
-}
 
 Json SummariseGate(const model::ExpertManifest& manifest) {
   Json keywords = Json::array();
@@ -83,7 +74,7 @@ Json SummarisePackage(const model::ExpertPackage& package) {
 
 void PrintPackage(Terminal& terminal, const Json& package) {
   const auto line = [&](absl::string_view label, const std::string& value) {
-    terminal.OutUntrusted(absl::StrFormat("  %-14s %s\n", label, value));
+    PrintField(terminal, label, value);
   };
   const Json& gate = package["gate"];
   terminal.OutUntrusted(absl::StrCat(package["name"].get<std::string>(), " ",
@@ -110,47 +101,19 @@ void PrintPackage(Terminal& terminal, const Json& package) {
   line("digest", package["digest"]);
 }
 
-void PrintChecks(Terminal& terminal, const Json& checks) {
-  for (const Json& check : checks) {
-    const bool ok = check["ok"];
-    terminal.Out(absl::StrCat(
-        "  ", terminal.ForOut(ok ? Style::kGreen : Style::kRed, ok ? "ok      " : "refused "),
-        check["name"].get<std::string>(), "\n"));
-  }
-}
-
-// Checks the package as far as it can be checked; `package` stays null when it cannot be read.
-Json RunChecks(Context& context, const Options& options,
-               std::shared_ptr<const model::ExpertPackage>* package) {
-  Json checks = Json::array();
-  auto loaded = model::ExpertPackage::Load(options.folder);
-  checks.push_back(Check("manifest and weights are sound", loaded.status()));
-  if (loaded.ok()) *package = *loaded;
-  if (options.model.empty()) return checks;
-  const auto base = LoadModel(context.terminal, options.model, "");
-  checks.push_back(Check("base model is sound", base.status()));
-  if (!loaded.ok() || !base.ok()) return checks;
-  Progress progress(context.terminal, "reading the weights");
-  checks.push_back(Check("fits the base model", (*loaded)->CheckAgainst(**base)));
-  return checks;
-}
-
 ExitCode RunInspect(Context& context, const Options& options) {
-  std::shared_ptr<const model::ExpertPackage> package;
-  const Json checks = RunChecks(context, options, &package);
-  std::string reason;
-  for (const Json& check : checks) {
-    if (reason.empty() && !check["ok"]) reason = check["reason"];
-  }
-  Json summary = package == nullptr ? Json{{"folder", options.folder}} : SummarisePackage(*package);
+  const ExpertChecks checks = CheckExpert(context.terminal, options.folder, options.model);
+  const std::string& reason = checks.reason;
+  Json summary = checks.package == nullptr ? Json{{"folder", options.folder}}
+                                           : SummarisePackage(*checks.package);
   if (options.json) {
-    summary["checks"] = checks;
+    summary["checks"] = checks.list;
     summary["ok"] = reason.empty();
     summary["reason"] = reason;
     context.terminal.OutJson(summary);
   } else {
-    if (package != nullptr) PrintPackage(context.terminal, summary);
-    PrintChecks(context.terminal, checks);
+    if (checks.package != nullptr) PrintPackage(context.terminal, summary);
+    PrintChecks(context.terminal, checks.list);
   }
   if (reason.empty()) return ExitCode::kOk;
   context.terminal.Error(reason);
@@ -159,11 +122,9 @@ ExitCode RunInspect(Context& context, const Options& options) {
 
 }  // namespace
 
-void AddExpert(CLI::App& app, Action* action) {
-  CLI::App* group = app.add_subcommand("expert", "Look at expert packages");
-  group->require_subcommand(1);
+void AddExpertInspect(CLI::App& group, Action* action) {
   CLI::App* command =
-      group->add_subcommand("inspect", "Show an expert package, check it, say why it is refused");
+      group.add_subcommand("inspect", "Show an expert package, check it, say why it is refused");
   auto options = std::make_shared<Options>();
   command->add_option("DIR", options->folder, "Folder with the package's expert.json")
       ->required()

@@ -61,8 +61,12 @@ absl::StatusOr<std::unique_ptr<router::LocalBackbone>> LoadBackbone(
   load.chat_template = config.chat_template();
   load.progress = options.progress;
   router::LocalBackboneOptions backbone;
-  CCOE_ASSIGN_OR_RETURN(backbone.model, model::Model::Load(config.model(), load));
+  backbone.model = options.model;
+  if (backbone.model == nullptr) {
+    CCOE_ASSIGN_OR_RETURN(backbone.model, model::Model::Load(config.model(), load));
+  }
   CCOE_ASSIGN_OR_RETURN(backbone.experts, rpc::LoadExperts(options.config.experts()));
+  if (options.package != nullptr) backbone.experts.push_back(options.package);
   CCOE_ASSIGN_OR_RETURN(backbone.cpu.arithmetic, rpc::ArithmeticOf(config));
   backbone.cpu.threads = config.threads();
   backbone.kv_budget_bytes = static_cast<size_t>(config.kv_cache_mib()) << 20;

@@ -8,6 +8,11 @@
 #include "absl/status/statusor.h"
 #include "ccoe/internal/v1/config.pb.h"
 
+namespace ccoe::model {
+class ExpertPackage;
+class Model;
+}  // namespace ccoe::model
+
 namespace grpc {
 class Channel;
 }  // namespace grpc
@@ -25,6 +30,10 @@ class Node {
   struct Options {
     internal::v1::ServeConfig config;      // completed; an empty listen address: no port at all
     std::function<void(double)> progress;  // the part of the model that is loaded, in [0, 1]
+    // Null: config.engine.model is loaded.
+    std::shared_ptr<const model::Model> model = nullptr;
+    // Served beside those of config.experts; may be null.
+    std::shared_ptr<const model::ExpertPackage> package = nullptr;
   };
 
   // Loads the model and the experts, and serves. Errors as of model::Model::Load,

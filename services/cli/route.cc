@@ -63,9 +63,8 @@ void ShowJson(Terminal& terminal, const v1::RouteResponse& response) {
   terminal.OutJson(line);
 }
 
-void ShowCandidates(
-    Terminal& terminal,
-    const google::protobuf::RepeatedPtrField<v1::RouteCandidate>& candidates) {
+void ShowCandidates(Terminal& terminal,
+                    const google::protobuf::RepeatedPtrField<v1::RouteCandidate>& candidates) {
   for (const v1::RouteCandidate& candidate : candidates) {
     terminal.OutUntrusted(absl::StrFormat("  %-16s score %.2f, claims from %.2f\n",
                                           candidate.domain(), candidate.score(),
@@ -74,11 +73,11 @@ void ShowCandidates(
 }
 
 void ShowStage(Terminal& terminal, const v1::RouteStageReport& stage) {
-  std::string line = absl::StrFormat("%s, %.3f ms", StageName(stage.stage()),
-                                     Milliseconds(stage.time()));
+  std::string line =
+      absl::StrFormat("%s, %.3f ms", StageName(stage.stage()), Milliseconds(stage.time()));
   if (stage.stage() == v1::ROUTE_STAGE_LEARNED) {
-    line += absl::StrFormat(", after the prompt's state in %.1f ms",
-                            Milliseconds(stage.state_time()));
+    line +=
+        absl::StrFormat(", after the prompt's state in %.1f ms", Milliseconds(stage.state_time()));
   }
   terminal.OutUntrusted(line + "\n");
   ShowCandidates(terminal, stage.candidates());

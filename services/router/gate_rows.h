@@ -13,10 +13,9 @@ struct Catalog;
 // The gate's second stage: the packages' rows of a linear head over the backbone's pooled state
 // (runtime::RoutePool) at the routing layer. A domain's probability is the logistic function of
 // weights . state + bias; it claims the prompt when that reaches its threshold. Of those that claim
-// it the one whose odds are the most above its threshold's wins (ties: by name), otherwise `general`
-// does. confidence: the winner's probability; for `general` one minus that of the domain that came
-// nearest.
-// Immutable and thread-safe.
+// it the one whose odds are the most above its threshold's wins (ties: by name), otherwise
+// `general` does. confidence: the winner's probability; for `general` one minus that of the domain
+// that came nearest. Immutable and thread-safe.
 class GateRows {
  public:
   // Rows of another layer than that of the first domain with one, rows of another width and, where

@@ -153,6 +153,12 @@ def test_a_session_that_never_fits_is_not_called_busy(cli, model):
     (["model", "inspect", "/"], 4),
     (["expert", "inspect", "/nonexistent"], 2),
     (["expert", "inspect", "/"], 4),
+    (["expert", "verify", "/"], 2),
+    (["expert", "verify", "/", "--model", "/"], 4),
+    (["expert", "extract", "/", "--model", "/"], 2),
+    (["expert", "pack", "/", "--model", "/", "--name", "x"], 2),
+    (["expert", "diff", "/", "/nonexistent"], 2),
+    (["expert", "diff", "/", "/"], 4),
     (["serve", "--model", "/nonexistent.gguf"], 2),
     (["serve", "--model", "x.gguf", "--check-config", "--threads", "-1"], 2),
     (["--help"], 0),
@@ -191,7 +197,8 @@ def test_json_tells_why_a_command_failed(cli, shared, arguments, exit_code, reas
 
 
 @pytest.mark.parametrize("command", ["generate", "chat", "route", "serve", "experts", "health",
-                                     "version", "model inspect", "expert inspect"])
+                                     "version", "model inspect", "expert inspect", "expert verify",
+                                     "expert diff", "expert extract", "expert pack"])
 def test_help_teaches(cli, command):
     result = cli(*command.split(), "--help")
     assert result.returncode == 0

@@ -3,12 +3,14 @@
 #include <cstring>
 
 #include "common/base/check.h"
-#include "common/compute/cpu/half.h"
+#include "common/base/half.h"
 
 namespace ccoe::compute::cpu {
 namespace {
 
+using base::Bf16ToFloat;
 using base::DType;
+using base::HalfToFloat;
 
 uint16_t ReadU16(const std::byte* at) {
   uint16_t value;

@@ -9,8 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/half.h"
 #include "common/base/status_macros.h"
-#include "common/compute/cpu/half.h"
 
 namespace ccoe::compute::cpu {
 namespace {
@@ -63,7 +63,7 @@ float ReadScale(const Layout& layout, const std::byte* at, int lane) {
   }
   uint16_t narrow;
   std::memcpy(&narrow, at + 2 * lane, sizeof(narrow));
-  return HalfToFloat(narrow);
+  return base::HalfToFloat(narrow);
 }
 
 void WriteBlock(const Layout& layout, const DecodedBlock& block, int lane, std::byte* to) {

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include "common/compute/cpu/half.h"
+#include "common/base/half.h"
 #include "common/compute/cpu/kernels.h"
 
 // The oracle: every operation of docs/arithmetic.md in its plainest form. The other sets give the
@@ -12,7 +12,10 @@
 namespace ccoe::compute::cpu {
 namespace {
 
+using base::Bf16ToFloat;
 using base::DType;
+using base::FloatToHalf;
+using base::HalfToFloat;
 
 // As the instructions do it: the second operand when either is NaN.
 float Min(float a, float b) { return a < b ? a : b; }

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "common/base/half.h"
 #include "common/base/tensor_view.h"
 #include "common/compute/cpu/block_format.h"
-#include "common/compute/cpu/half.h"
 #include "common/compute/device.h"
 #include "gtest/gtest.h"
 
@@ -69,7 +69,7 @@ inline TestTensor RandomTensor(base::DType dtype, int rows, int cols, uint32_t s
     const auto values = RandomFloats(static_cast<size_t>(rows) * static_cast<size_t>(cols), seed);
     for (size_t i = 0; i < values.size(); ++i) {
       const uint16_t half = dtype == base::DType::kF16
-                                ? cpu::FloatToHalf(values[i])
+                                ? base::FloatToHalf(values[i])
                                 : static_cast<uint16_t>(std::bit_cast<uint32_t>(values[i]) >> 16);
       const void* from = dtype == base::DType::kF32 ? static_cast<const void*>(&values[i]) : &half;
       std::memcpy(&t.bytes[i * static_cast<size_t>(info.block_bytes)], from,
@@ -79,7 +79,7 @@ inline TestTensor RandomTensor(base::DType dtype, int rows, int cols, uint32_t s
     for (std::byte& b : t.bytes) b = static_cast<std::byte>(random());
     for (size_t at = 0; at < t.bytes.size(); at += static_cast<size_t>(info.block_bytes)) {
       for (const int offset : HalfOffsets(dtype)) {
-        const uint16_t half = cpu::FloatToHalf(random() % 2 == 0 ? scale(random) : -scale(random));
+        const uint16_t half = base::FloatToHalf(random() % 2 == 0 ? scale(random) : -scale(random));
         std::memcpy(&t.bytes[at + static_cast<size_t>(offset)], &half, sizeof(half));
       }
     }

@@ -102,7 +102,7 @@ TEST_P(ElementwiseTest, HalvesRoundToNearestEven) {
   }
   std::vector<uint16_t> got(x.size());
   kernels().to_half(x.data(), static_cast<int>(x.size()), got.data());
-  for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(got[i], cpu::FloatToHalf(x[i])) << x[i];
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(got[i], base::FloatToHalf(x[i])) << x[i];
   EXPECT_EQ(got[3], 0x7bff);
   EXPECT_EQ(got[5], 0x7c00);
   EXPECT_EQ(got[11], 0x3c01);

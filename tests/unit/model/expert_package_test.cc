@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/model/lora_adapter.h"
+#include "tests/unit/model/package_copy.h"
 #include "tests/unit/model/test_files.h"
 
 namespace ccoe::model {
@@ -14,40 +15,12 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
+using test::Base;
+using test::PackageCopy;
 using test::TempFolder;
 using test::TinyFolder;
 using testing::EndsWith;
 using testing::HasSubstr;
-
-std::shared_ptr<const Model> Base() {
-  static const std::shared_ptr<const Model> model = *Model::Load(TinyFolder("llama"));
-  return model;
-}
-
-// A copy of a tiny package that a test may change before it loads it.
-class PackageCopy {
- public:
-  explicit PackageCopy(std::string_view name) {
-    fs::copy(TinyFolder(name), folder_.path(), fs::copy_options::recursive);
-    manifest_ = Json::parse(test::ReadFile(folder_ / "expert.json"));
-    manifest_["base"]["digest"] = Base()->digest();
-  }
-  Json& manifest() { return manifest_; }
-  std::string File(std::string_view name) const { return folder_ / name; }
-  absl::StatusOr<std::shared_ptr<const ExpertPackage>> Load() const {
-    test::WriteFile(folder_ / "expert.json", manifest_.dump());
-    return ExpertPackage::Load(folder_.path().string());
-  }
-  absl::Status LoadStatus() const { return Load().status(); }
-  absl::Status CheckStatus() const {
-    const auto package = Load();
-    return package.ok() ? (*package)->CheckAgainst(*Base()) : package.status();
-  }
-
- private:
-  TempFolder folder_;
-  Json manifest_;
-};
 
 TEST(ExpertPackage, LoadsALoraAdapter) {
   const auto package = PackageCopy("llama_lora").Load();

@@ -3,7 +3,7 @@
 #include <bit>
 #include <cstdint>
 
-namespace ccoe::compute::cpu {
+namespace ccoe::base {
 
 // IEEE binary16 and bfloat16 in plain integer arithmetic, for code that must run on any CPU.
 
@@ -45,4 +45,4 @@ inline float Bf16ToFloat(uint16_t value) {
   return std::bit_cast<float>(static_cast<uint32_t>(value) << 16);
 }
 
-}  // namespace ccoe::compute::cpu
+}  // namespace ccoe::base
