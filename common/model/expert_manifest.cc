@@ -140,11 +140,11 @@ absl::Status ReadRow(const Json& object, const std::string& where, int attach_de
   row->routing_layer = static_cast<int>(layer);
   CCOE_ASSIGN_OR_RETURN(const double bias, ReadWeight(&reader, "bias"));
   CCOE_ASSIGN_OR_RETURN(const double threshold, ReadWeight(&reader, "threshold"));
-  if (threshold <= 0 || threshold >= 1) {
+  row->threshold = static_cast<float>(threshold);
+  if (row->threshold <= 0 || row->threshold >= 1) {
     return Damaged(where, "\"threshold\" has to be a probability, above 0 and below 1");
   }
   row->bias = static_cast<float>(bias);
-  row->threshold = static_cast<float>(threshold);
   CCOE_ASSIGN_OR_RETURN(const Json* weights, reader.Array("weights"));
   if (weights->empty() || weights->size() > kMaxRowWeights) {
     return Damaged(where, "\"weights\" has to hold one number for each hidden value");

@@ -19,8 +19,9 @@ void LinkConnection::Start(internal::v1::ExpertService::StubInterface& stub,
   // cycle.
   alarm_.Set(absl::ToChronoTime(absl::Now() + handshake_timeout_),
              [weak = weak_from_this()](bool expired) {
+               if (!expired) return;
                const std::shared_ptr<LinkConnection> self = weak.lock();
-               if (expired && self != nullptr && !self->ready_) {
+               if (self != nullptr && !self->ready_) {
                  self->End(absl::DeadlineExceededError("the expert did not answer the handshake"));
                }
              });

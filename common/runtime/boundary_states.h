@@ -26,6 +26,7 @@ class BoundaryStates {
   // Rows [position, position + count), which were appended: [count, hidden).
   absl::Span<const float> Rows(int position, int count) const;
   void Release();
+  bool empty() const { return bytes_ == 0; }  // nothing is reserved
 
  private:
   friend class BoundaryStore;

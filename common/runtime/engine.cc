@@ -34,7 +34,9 @@ absl::Status CheckRange(const EngineOptions& options) {
 size_t BoundaryBudget(const EngineOptions& options, const KvPool& pool) {
   if (options.boundary_budget_bytes != 0) return options.boundary_budget_bytes;
   const size_t pages_of_a_layer = pool.total() / (options.layer_end - options.layer_begin);
-  return pages_of_a_layer * compute::kKvPageTokens * options.model->config().hidden * sizeof(float);
+  const size_t positions = pages_of_a_layer * compute::kKvPageTokens;
+  // Twice: an undecided session may keep those of its stem beside those that leave.
+  return 2 * positions * options.model->config().hidden * sizeof(float);
 }
 
 }  // namespace
@@ -111,6 +113,7 @@ absl::Status EngineImpl::AddExpert(std::shared_ptr<const model::ExpertPackage> p
   entry.info.description = manifest.description;
   entry.info.package_digest = package->digest();
   entry.info.attach_depth = manifest.attach_depth;
+  if (directory_.Contains(entry.info.key)) return directory_.AddLocal(std::move(entry));  // why not
   // The device computes for the engine's thread alone: packing runs there, between two steps.
   std::promise<absl::Status> added;
   Post([&] {
@@ -201,7 +204,6 @@ absl::Status EngineImpl::CheckUsable(const SessionSpec& spec, const ExpertEntry*
         base::Reason::kExpertUnavailable,
         absl::StrCat("expert ", expert->info.key.name, " has no replica that is connected"));
   }
-  const int shared = directory_.SharedDepth(options_.model->config().layers - 1);
   const int prompt = spec.score_from.value_or(static_cast<int>(spec.prompt.size()));
   int end = 0;
   bool in_order = !spec.route_tokens.empty();
@@ -209,22 +211,25 @@ absl::Status EngineImpl::CheckUsable(const SessionSpec& spec, const ExpertEntry*
     in_order = in_order && end <= range.begin && range.begin < range.end;
     end = range.end;
   }
-  if (spec.routing_layer < 1 || !in_order || end > prompt) {
+  if (spec.routing_layer < 1 || spec.routing_layer > StemDepth(spec) || !in_order || end > prompt) {
     return absl::InvalidArgumentError(
-        "an undecided session needs a routing layer and route tokens within its prompt");
-  }
-  if (spec.routing_layer > std::min(shared, options_.layer_end)) {
-    return base::MakeError(base::Reason::kExpertUnavailable,
-                           absl::StrCat("the experts that are here now share ", shared,
-                                        " layers; the routing layer is ", spec.routing_layer));
+        absl::StrCat("an undecided session needs route tokens within its prompt and a routing "
+                     "layer that is computed here; the layer is ",
+                     spec.routing_layer));
   }
   return absl::OkStatus();
 }
 
+// As far as all experts share, but to the routing layer in any case: an expert that attaches above
+// it begins anew.
+int EngineImpl::StemDepth(const SessionSpec& spec) const {
+  const int last = std::min(options_.layer_end, options_.model->config().layers - 1);
+  return std::min(last, std::max(spec.routing_layer, directory_.SharedDepth(last)));
+}
+
 // Hidden states that a session may come to keep: those of its stem, and those that leave.
 int EngineImpl::BoundaryRows(const SessionSpec& spec, const ExpertEntry* expert) const {
-  const bool leaves =
-      expert == nullptr ? options_.layer_end < options_.model->config().layers : !expert->local;
+  const bool leaves = expert == nullptr ? directory_.HasRemote() : !expert->local;
   const int stem = expert == nullptr ? static_cast<int>(spec.prompt.size()) : 0;
   return stem + (leaves ? PositionsOf(spec) : 0);
 }
@@ -274,8 +279,7 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
   (*sequence)->max_positions = PositionsOf((*sequence)->spec);
   if ((*sequence)->undecided()) {
     const model::ModelConfig& config = options_.model->config();
-    (*sequence)->stem_depth =
-        std::min(options_.layer_end, directory_.SharedDepth(config.layers - 1));
+    (*sequence)->stem_depth = StemDepth((*sequence)->spec);
     (*sequence)->route_pool.emplace((*sequence)->spec.route_tokens, config.hidden,
                                     config.rms_epsilon);
   }

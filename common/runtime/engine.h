@@ -45,7 +45,7 @@ struct EngineOptions {
   size_t kv_budget_bytes = size_t{1} << 30;  // KV pages, allocated at start
   // Boundary states of undecided sessions and of those whose rows leave for an expert elsewhere,
   // allocated as needed. 0:
-  // as many rows as the KV pool has positions in all layers. In addition to kv_budget_bytes.
+  // twice as many rows as the KV pool has positions in all layers. In addition to kv_budget_bytes.
   size_t boundary_budget_bytes = 0;
   int max_sessions = 256;              // running at a time
   int max_waiting = 256;               // queued for blocks
@@ -91,8 +91,8 @@ class Engine {
   static absl::StatusOr<std::unique_ptr<Engine>> Create(EngineOptions options);
   virtual ~Engine() = default;
 
-  // Adds an expert whose layers [attach_depth, L) lie in the engine's range; packs its weights on
-  // the caller's thread. The package must have passed CheckAgainst. ALREADY_EXISTS,
+  // Adds an expert whose layers [attach_depth, L) lie in the engine's range. Sessions stand still
+  // while its weights are packed. The package must have passed CheckAgainst. ALREADY_EXISTS,
   // INVALID_ARGUMENT.
   virtual absl::Status AddExpert(std::shared_ptr<const model::ExpertPackage> package) = 0;
 
@@ -113,7 +113,7 @@ class Engine {
   // Opens a session. Fails at once with INVALID_ARGUMENT (prompt or limits), NOT_FOUND (unknown
   // expert), UNAVAILABLE (known but without a replica, or draining), RESOURCE_EXHAUSTED (queue
   // full); then the listener is not called. Otherwise `listener` hears of the rest. An undecided
-  // session's routing layer is at least 1, and at most the shallowest attach depth (UNAVAILABLE).
+  // session's routing layer is computed here and below the last one.
   virtual absl::StatusOr<SessionId> Open(SessionSpec spec, SessionListener* listener) = 0;
   // Decides for an undecided session, once. Errors as of Open come through OnFailed.
   virtual void Decide(SessionId session, ExpertKey expert) = 0;

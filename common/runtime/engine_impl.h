@@ -67,6 +67,7 @@ class EngineImpl final : public Engine {
   // `expert` is null for an undecided session.
   absl::Status CheckUsable(const SessionSpec& spec, const ExpertEntry* expert) const;
   absl::Status CheckRoom(const SessionSpec& spec, const ExpertEntry* expert) const;
+  int StemDepth(const SessionSpec& spec) const;
   int BoundaryRows(const SessionSpec& spec, const ExpertEntry* expert) const;
   absl::Status LoadBaseFor(const ExpertInfo& info, const model::ExpertPackage& package);
   int PositionsOf(const SessionSpec& spec) const;
@@ -81,6 +82,7 @@ class EngineImpl final : public Engine {
   void MoveOrFail(LocalSequence& sequence, const absl::Status& why);
   absl::Status TakeDecision(LocalSequence& sequence, const ExpertKey& key);
   void LeaveStem(LocalSequence& sequence);
+  static void RestartQueueTime(LocalSequence& sequence);
   void StartSession(LocalSequence& sequence);
   LocalSequence* FindLocal(SessionId session);
   LocalSequence* FindRemoteOf(RemoteExpert* replica, SessionId session);

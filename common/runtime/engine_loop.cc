@@ -145,14 +145,24 @@ absl::Status EngineImpl::TakeDecision(LocalSequence& sequence, const ExpertKey& 
   if (!sequence.started()) return absl::OkStatus();  // as if it had been decided from the beginning
   sequence.layer_end = expert->local ? options_.layer_end : expert->info.attach_depth;
   sequence.blocks.Truncate(sequence.layer_end - sequence.layer_begin);
-  LeaveStem(sequence);
   if (expert->local) {
     sequence.boundary.Release();
+  } else if (sequence.boundary.empty()) {  // there was no such expert when the session began
+    CCOE_ASSIGN_OR_RETURN(sequence.boundary, boundary_->Reserve(sequence.max_positions));
+  }
+  LeaveStem(sequence);
+  if (expert->local) {
     StartSession(sequence);
   } else {
+    RestartQueueTime(sequence);
     Requeue(sequence);  // for a replica
   }
   return absl::OkStatus();
+}
+
+// What a session has waited and run before does not count against its wait for a replica.
+void EngineImpl::RestartQueueTime(LocalSequence& sequence) {
+  sequence.queue_deadline = absl::Now() + (sequence.spec.queue_deadline - sequence.opened_at);
 }
 
 // What an undecided session has computed serves its expert from where that attaches.
@@ -193,9 +203,7 @@ void EngineImpl::MoveOrFail(LocalSequence& sequence, const absl::Status& why) {
   sequence.replica->CloseSession(sequence.id);
   sequence.left.push_back(sequence.replica);
   sequence.lost = why;
-  if (sequence.started()) {
-    sequence.queue_deadline = absl::Now() + (sequence.spec.queue_deadline - sequence.opened_at);
-  }
+  if (sequence.started()) RestartQueueTime(sequence);
   sequence.sent = 0;
   ++sequence.epoch;
   Requeue(sequence);

@@ -20,6 +20,7 @@ absl::Status ExpertDirectory::AddLocal(ExpertEntry entry) {
 }
 
 absl::Status ExpertDirectory::RemoveLocal(const ExpertKey& key) {
+  std::shared_ptr<const ExpertEntry> removed;  // goes after the lock
   base::MutexLock lock(&mutex_);
   for (auto listed = listed_.begin(); listed != listed_.end(); ++listed) {
     const ExpertEntry& entry = *listed->entry;
@@ -28,6 +29,7 @@ absl::Status ExpertDirectory::RemoveLocal(const ExpertKey& key) {
       return absl::InvalidArgumentError(
           absl::StrCat("expert ", key.name, " is no package of this process"));
     }
+    removed = std::move(listed->entry);
     listed_.erase(listed);
     return absl::OkStatus();
   }
@@ -116,6 +118,17 @@ std::vector<ExpertInfo> ExpertDirectory::List() const {
     infos.back().healthy = Usable(listed);
   }
   return infos;
+}
+
+bool ExpertDirectory::Contains(const ExpertKey& key) const {
+  base::MutexLock lock(&mutex_);
+  return FindExact(key) != nullptr;
+}
+
+bool ExpertDirectory::HasRemote() const {
+  base::MutexLock lock(&mutex_);
+  return std::any_of(listed_.begin(), listed_.end(),
+                     [](const Listed& listed) { return !listed.entry->local; });
 }
 
 size_t ExpertDirectory::WeightBytes() const {

@@ -44,6 +44,9 @@ class ExpertDirectory {
   // this engine do not count.
   int SharedDepth(int layers) const;
   std::vector<ExpertInfo> List() const;
+  bool Contains(const ExpertKey& key) const;
+  // Whether an expert served elsewhere is listed.
+  bool HasRemote() const;
   // Of the weights of local experts.
   size_t WeightBytes() const;
 

@@ -84,9 +84,11 @@ absl::Status SessionCall::Open(const internal::v1::OpenSession& open) {
 void SessionCall::TellRouteState(absl::Span<const float> pooled) {
   {
     base::MutexLock lock(&mutex_);
-    decide_alarm_ = After(options_.decide_timeout, [this] {
-      Abort(absl::DeadlineExceededError("no expert was decided for in time"));
-    });
+    if (!told_expert_) {
+      decide_alarm_ = After(options_.decide_timeout, [this] {
+        Abort(absl::DeadlineExceededError("no expert was decided for in time"));
+      });
+    }
   }
   SessionResponse response;
   response.mutable_route_state()->set_prompt_tokens(prompt_tokens_);
@@ -110,6 +112,7 @@ absl::Status SessionCall::Decide(const internal::v1::Decide& decide) {
     return Begin();
   }
   base::MutexLock lock(&mutex_);
+  told_expert_ = true;
   if (decide_alarm_ != nullptr) decide_alarm_->Cancel();
   if (session_.has_value()) options_.engine->Decide(*session_, std::move(expert));
   return absl::OkStatus();

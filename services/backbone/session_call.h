@@ -91,6 +91,7 @@ class SessionCall final
   std::optional<runtime::SessionId> session_ ABSL_GUARDED_BY(mutex_);
   bool slow_ ABSL_GUARDED_BY(mutex_) = false;  // paused because of the queue
   bool paused_by_router_ ABSL_GUARDED_BY(mutex_) = false;
+  bool told_expert_ ABSL_GUARDED_BY(mutex_) = false;  // no decision is waited for any more
   std::unique_ptr<grpc::Alarm> decide_alarm_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<grpc::Alarm> slow_alarm_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<grpc::Alarm> cut_off_alarm_ ABSL_GUARDED_BY(mutex_);  // from the end to OnDone

@@ -151,9 +151,9 @@ std::string Node::DescribeExperts() const {
 }
 
 bool Node::Drain() {
-  if (state_->admin != nullptr) state_->admin->Shutdown(kShutdownGrace);
   state_->ports.server->SetHealth(rpc::Server::Health::kNotServing);
   const bool finished = state_->router->Drain(state_->drain_timeout);
+  if (state_->admin != nullptr) state_->admin->Shutdown(kShutdownGrace);
   state_->ports.server->Shutdown(kShutdownGrace);
   return finished;
 }

@@ -27,38 +27,29 @@ ModelDescription Describe(const LocalBackboneOptions& options) {
   return model;
 }
 
+}  // namespace
+
+struct LocalBackbone::Leases {
+  base::Mutex mutex;
+  runtime::Engine* engine ABSL_GUARDED_BY(mutex) = nullptr;  // null once the backbone goes
+};
+
 // Removes an expert from the engine, if that is still there, when it is destroyed.
-class Lease {
+class LocalBackbone::Lease {
  public:
-  Lease(std::weak_ptr<runtime::Engine> engine, runtime::ExpertKey key)
-      : engine_(std::move(engine)), key_(std::move(key)) {}
+  Lease(std::shared_ptr<Leases> leases, runtime::ExpertKey key)
+      : leases_(std::move(leases)), key_(std::move(key)) {}
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
   ~Lease() {
-    if (const auto engine = engine_.lock(); engine != nullptr) {
-      engine->RemoveExpert(key_).IgnoreError();
-    }
+    base::MutexLock lock(&leases_->mutex);
+    if (leases_->engine != nullptr) leases_->engine->RemoveExpert(key_).IgnoreError();
   }
 
  private:
-  const std::weak_ptr<runtime::Engine> engine_;
+  const std::shared_ptr<Leases> leases_;
   const runtime::ExpertKey key_;
 };
-
-// The entry of an expert of the engine, with its lease where it has a package.
-CatalogEntry EntryOf(const std::shared_ptr<runtime::Engine>& engine,
-                     const runtime::ExpertInfo& info,
-                     const std::shared_ptr<const model::ExpertPackage>& package) {
-  CatalogEntry entry;
-  entry.info = info;
-  if (package == nullptr) return entry;
-  // Shares the package's life.
-  entry.manifest = std::shared_ptr<const model::ExpertManifest>(package, &package->manifest());
-  entry.lease = std::make_shared<const Lease>(engine, info.key);
-  return entry;
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackboneOptions options) {
   runtime::EngineOptions engine_options;
@@ -70,7 +61,7 @@ absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackbo
   engine_options.max_step_rows = options.max_step_rows;
   engine_options.max_context = options.max_context;
   engine_options.observer = options.observer;
-  CCOE_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Engine> engine,
+  CCOE_ASSIGN_OR_RETURN(std::unique_ptr<runtime::Engine> engine,
                         runtime::Engine::Create(std::move(engine_options)));
   std::unique_ptr<LocalBackbone> backbone(
       new LocalBackbone(options.model, std::move(engine), Describe(options)));
@@ -80,20 +71,41 @@ absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackbo
 }
 
 LocalBackbone::LocalBackbone(std::shared_ptr<const model::Model> model,
-                             std::shared_ptr<runtime::Engine> engine, ModelDescription description)
+                             std::unique_ptr<runtime::Engine> engine, ModelDescription description)
     : model_(std::move(model)),
       engine_(std::move(engine)),
+      leases_(std::make_shared<Leases>()),
       context_tokens_(description.context_tokens) {
+  {
+    base::MutexLock lock(&leases_->mutex);
+    leases_->engine = engine_.get();
+  }
   auto catalog = std::make_shared<Catalog>();
   catalog->model = std::move(description);
   for (const runtime::ExpertInfo& info : engine_->Experts()) {
-    catalog->experts.push_back(EntryOf(engine_, info, nullptr));
+    catalog->experts.push_back(EntryOf(info, nullptr));
   }
   base::MutexLock lock(&mutex_);
   catalog_ = std::move(catalog);
 }
 
-LocalBackbone::~LocalBackbone() = default;
+LocalBackbone::~LocalBackbone() {
+  base::MutexLock lock(&leases_->mutex);
+  leases_->engine = nullptr;
+}
+
+// The entry of an expert of the engine, with its lease where it has a package.
+CatalogEntry LocalBackbone::EntryOf(
+    const runtime::ExpertInfo& info,
+    const std::shared_ptr<const model::ExpertPackage>& package) const {
+  CatalogEntry entry;
+  entry.info = info;
+  if (package == nullptr) return entry;
+  // Shares the package's life.
+  entry.manifest = std::shared_ptr<const model::ExpertManifest>(package, &package->manifest());
+  entry.lease = std::make_shared<const Lease>(leases_, info.key);
+  return entry;
+}
 
 std::shared_ptr<const Catalog> LocalBackbone::GetCatalog() const {
   base::MutexLock lock(&mutex_);
@@ -109,7 +121,7 @@ absl::Status LocalBackbone::Push(const std::shared_ptr<const model::ExpertPackag
     if (info.key != key) continue;
     base::MutexLock lock(&mutex_);
     auto catalog = std::make_shared<Catalog>(*catalog_);
-    catalog->experts.push_back(EntryOf(engine_, info, package));
+    catalog->experts.push_back(EntryOf(info, package));
     catalog_ = std::move(catalog);
   }
   return absl::OkStatus();

@@ -59,11 +59,18 @@ class LocalBackbone final : public Backbone {
   void Resume(runtime::SessionId session) override;
 
  private:
-  LocalBackbone(std::shared_ptr<const model::Model> model, std::shared_ptr<runtime::Engine> engine,
+  struct Leases;  // what ends with the engine
+  class Lease;
+
+  LocalBackbone(std::shared_ptr<const model::Model> model, std::unique_ptr<runtime::Engine> engine,
                 ModelDescription description);
 
   const std::shared_ptr<const model::Model> model_;
-  const std::shared_ptr<runtime::Engine> engine_;  // leases refer to it
+  const std::unique_ptr<runtime::Engine> engine_;
+  const std::shared_ptr<Leases> leases_;  // they may outlive this
+  CatalogEntry EntryOf(const runtime::ExpertInfo& info,
+                       const std::shared_ptr<const model::ExpertPackage>& package) const;
+
   const int context_tokens_;
   mutable base::Mutex mutex_;
   std::shared_ptr<const Catalog> catalog_ ABSL_GUARDED_BY(mutex_);

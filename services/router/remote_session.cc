@@ -47,6 +47,7 @@ void RemoteSession::Start(internal::v1::BackboneService::StubInterface& stub,
   rpc::WriteRequestContext({request.request_id, request.traceparent}, context_);
   stub.async()->Session(&context_, this);
   AddHold();  // writes come from outside of reactions
+  undecided_ = request.expert.name.empty();
   Send(MakeOpen(request));
   if (!request.expert.name.empty()) Decide(request.expert);  // both messages go at once
   StartRead(&response_);
@@ -107,9 +108,8 @@ absl::Status RemoteSession::Deliver() {
       return absl::OkStatus();
     }
     case SessionResponse::kRouteState:
-      if (response_.route_state().pooled_size() > 0) {
-        listener_.OnRouteState(response_.route_state().pooled());
-      }
+      if (undecided_) listener_.OnRouteState(response_.route_state().pooled());
+      undecided_ = false;
       return absl::OkStatus();
     case SessionResponse::MESSAGE_NOT_SET:
       break;

@@ -49,8 +49,9 @@ class RemoteSession final
   grpc::ClientContext context_;
   std::shared_ptr<RemoteSession> self_;
   internal::v1::SessionResponse response_;
-  bool heard_ = false;     // the backbone has answered; the reactions' alone, as is:
-  bool finished_ = false;  // OnFinished was called
+  bool undecided_ = false;  // its state is to come; set by Start, then the reactions' alone, as is:
+  bool heard_ = false;      // the backbone has answered
+  bool finished_ = false;   // OnFinished was called
 
   base::Mutex mutex_;
   std::deque<internal::v1::SessionRequest> queue_ ABSL_GUARDED_BY(mutex_);

@@ -2,19 +2,37 @@
 
 #include <utility>
 
+#include "common/base/error.h"
+
 namespace ccoe::router {
 
-void RouteProbe::Start(Backbone& backbone, SessionRequest request, Done done) {
+std::shared_ptr<RouteProbe> RouteProbe::Start(Backbone& backbone, SessionRequest request,
+                                              absl::Time deadline, Done done) {
   const auto probe = std::make_shared<RouteProbe>(backbone, std::move(done));
   probe->self_ = probe;
+  probe->timer_.Set(deadline, probe, &RouteProbe::CancelAtDeadline);
   const absl::StatusOr<runtime::SessionId> session = backbone.Open(std::move(request), probe.get());
   if (!session.ok()) {
     probe->self_ = nullptr;
-    return probe->done_(session.status());
+    probe->done_(session.status());
+    return probe;
   }
   base::MutexLock lock(&probe->mutex_);
   probe->session_ = *session;
   probe->EndSession();
+  return probe;
+}
+
+void RouteProbe::Cancel(const absl::Status& why) {
+  base::MutexLock lock(&mutex_);
+  if (pooled_.has_value() || cancelled_.has_value()) return;
+  cancelled_ = why;
+  EndSession();
+}
+
+void RouteProbe::CancelAtDeadline() {
+  Cancel(base::MakeError(base::Reason::kDeadlineExceeded,
+                         "the prompt's state was not computed in time"));
 }
 
 void RouteProbe::OnRouteState(absl::Span<const float> pooled) {
@@ -23,10 +41,13 @@ void RouteProbe::OnRouteState(absl::Span<const float> pooled) {
   EndSession();
 }
 
-// Once there is both what was wanted and what to end.
+// Once there is both a reason and what to end.
 void RouteProbe::EndSession() {
-  if (session_.has_value() && pooled_.has_value()) {
+  if (!session_.has_value()) return;
+  if (pooled_.has_value()) {
     backbone_.Cancel(*session_, absl::CancelledError("the prompt's state was all that was wanted"));
+  } else if (cancelled_.has_value()) {
+    backbone_.Cancel(*session_, *cancelled_);
   }
 }
 

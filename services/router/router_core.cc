@@ -1,6 +1,7 @@
 #include "services/router/router_core.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -71,8 +72,11 @@ absl::StatusOr<RouteDecision> Conclude(const Catalog& catalog, const RoutingPoli
 }
 
 absl::Status CheckState(const Catalog& catalog, absl::Span<const float> pooled) {
-  if (static_cast<int>(pooled.size()) == catalog.model.hidden) return absl::OkStatus();
-  return absl::InternalError("the backbone's pooled state is not as wide as the model");
+  const bool finite =
+      std::all_of(pooled.begin(), pooled.end(), [](float value) { return std::isfinite(value); });
+  if (finite && static_cast<int>(pooled.size()) == catalog.model.hidden) return absl::OkStatus();
+  return absl::InternalError(
+      "the backbone's pooled state is not finite, or not as wide as the model");
 }
 
 absl::Status ExplainRows(absl::Duration state_time, absl::Span<const float> pooled,
@@ -189,29 +193,40 @@ void RouterCore::Classify(const ParsedRequest& request, SessionRequest session, 
   session.input.prompt = request.input.prompt;
   session.input.max_prompt_tokens = limits_.max_prompt_tokens;
   session.stop.max_tokens = 0;
-  session.queue_deadline = deadline;
+  session.queue_deadline = std::min(absl::Now() + limits_.max_queue_time, deadline);
+  absl::StatusOr<std::unique_ptr<Admission::Ticket>> entered = admission_.Enter();
+  if (!entered.ok()) return done(entered.status());
+  const std::shared_ptr<Admission::Ticket> ticket = *std::move(entered);  // until the end
   Resolve(request, deadline,
-          [this, policy = request.routing, explain = request.explain_route,
+          [this, ticket, deadline, policy = request.routing, explain = request.explain_route,
            session = std::move(session),
            done = std::move(done)](absl::StatusOr<Resolved> resolved) mutable {
             if (!resolved.ok()) return done(resolved.status());
             session.routing_layer = resolved->gate->rows().routing_layer();
             const bool explain_rows = explain && session.routing_layer > 0;
             if (!resolved->undecided && !explain_rows) return done(std::move(resolved));
-            RouteProbe::Start(
-                backbone_, std::move(session),
-                [this, policy, explain_rows, asked = absl::Now(), resolved = *std::move(resolved),
-                 done = std::move(done)](absl::StatusOr<std::vector<float>> pooled) mutable {
-                  if (!pooled.ok()) return done(pooled.status());
-                  absl::Status status;
-                  if (explain_rows) status = ExplainRows(absl::Now() - asked, *pooled, &resolved);
-                  if (status.ok() && resolved.undecided) {
-                    status = Settle(policy, *pooled, &resolved);
-                  }
-                  if (!status.ok()) return done(status);
-                  done(std::move(resolved));
-                });
+            AddProbe(RouteProbe::Start(backbone_, std::move(session), deadline,
+                                       [this, ticket, policy, explain_rows, asked = absl::Now(),
+                                        resolved = *std::move(resolved), done = std::move(done)](
+                                           absl::StatusOr<std::vector<float>> pooled) mutable {
+                                         if (!pooled.ok()) return done(pooled.status());
+                                         absl::Status status;
+                                         if (explain_rows)
+                                           status =
+                                               ExplainRows(absl::Now() - asked, *pooled, &resolved);
+                                         if (status.ok() && resolved.undecided) {
+                                           status = Settle(policy, *pooled, &resolved);
+                                         }
+                                         if (!status.ok()) return done(status);
+                                         done(std::move(resolved));
+                                       }));
           });
+}
+
+void RouterCore::AddProbe(const std::shared_ptr<RouteProbe>& probe) {
+  base::MutexLock lock(&mutex_);
+  std::erase_if(probes_, [](const auto& known) { return known.expired(); });
+  probes_.push_back(probe);
 }
 
 void RouterCore::Join(SessionCall* call) {
@@ -226,11 +241,16 @@ void RouterCore::Leave(SessionCall* call) {
 
 void RouterCore::CancelAll(const absl::Status& why) {
   std::vector<std::shared_ptr<SessionCall>> calls;
+  std::vector<std::weak_ptr<RouteProbe>> probes;
   {
     base::MutexLock lock(&mutex_);
+    probes = probes_;
     for (SessionCall* call : calls_) calls.push_back(call->shared_from_this());
   }
   for (const auto& call : calls) call->Cancel(why);
+  for (const auto& known : probes) {
+    if (const auto probe = known.lock(); probe != nullptr) probe->Cancel(why);
+  }
 }
 
 void RouterCore::Resolve(const ParsedRequest& request, absl::Time deadline,

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -16,6 +17,7 @@
 
 namespace ccoe::router {
 
+class RouteProbe;
 class SessionCall;
 
 // Where a request goes, and by which catalog.
@@ -57,7 +59,8 @@ class RouterCore {
   // until the backbone was reached.
   int MaxPromptTokens();
 
-  // Requests between their beginning and their end, so that a drain can end them. A call leaves
+  // Requests between their beginning and their end, so that a drain can end them (and what Classify
+  // has under way). A call leaves
   // before it is destroyed.
   void Join(SessionCall* call);
   void Leave(SessionCall* call);
@@ -72,12 +75,14 @@ class RouterCore {
                       Resolved* resolved);
   // As Resolve, but decides in any case: where the text does not tell, or an explanation was asked
   // for, the backbone computes the prompt's state for it. `session` identifies the request there.
+  // Errors as of Admission::Enter and of a session too.
   void Classify(const ParsedRequest& request, SessionRequest session, absl::Time deadline,
                 std::function<void(absl::StatusOr<Resolved>)> done);
 
  private:
   // The gate of a catalog; made anew when the catalog has changed.
   std::shared_ptr<const Gate> GateFor(const std::shared_ptr<const Catalog>& catalog);
+  void AddProbe(const std::shared_ptr<RouteProbe>& probe);
   absl::StatusOr<Resolved> ResolveNow(const ParsedRequest& request,
                                       std::shared_ptr<const Catalog> catalog,
                                       std::string_view text);
@@ -90,6 +95,7 @@ class RouterCore {
   std::weak_ptr<const Catalog> gate_catalog_ ABSL_GUARDED_BY(mutex_);  // not to be kept
   std::shared_ptr<const Gate> gate_ ABSL_GUARDED_BY(mutex_);
   std::set<SessionCall*> calls_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::weak_ptr<RouteProbe>> probes_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ccoe::router

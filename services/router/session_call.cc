@@ -100,6 +100,7 @@ void SessionCall::ResumeSession() {
 }
 
 void SessionCall::OnRouteState(absl::Span<const float> pooled) {
+  if (!resolved_.undecided) return;
   const absl::Status status = core_.Settle(request_.routing, pooled, &resolved_);
   if (!status.ok()) return Cancel(status);
   base::MutexLock lock(&mutex_);
@@ -107,7 +108,10 @@ void SessionCall::OnRouteState(absl::Span<const float> pooled) {
   if (session_.has_value()) core_.backbone().Decide(*session_, *decided_);
 }
 
-void SessionCall::OnAdmitted() { Admitted(); }
+void SessionCall::OnAdmitted() {
+  if (resolved_.undecided) return Cancel(absl::InternalError("admitted without a decision"));
+  Admitted();
+}
 
 void SessionCall::OnDelta(const runtime::Delta& delta) {
   if (!delta.tokens.empty()) {

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
 #include "ccoe/v1/generation_service.grpc.pb.h"
 #include "common/base/error.h"
 #include "common/rpc/server.h"
@@ -34,12 +35,13 @@ constexpr char kClaimed[] = "red green blue, and again red green blue";
 constexpr char kUnclaimed[] = "0123456789 9876543210 0123456789";
 
 std::unique_ptr<LocalBackbone> Backbone(
-    std::vector<std::shared_ptr<const model::ExpertPackage>> packages) {
+    std::vector<std::shared_ptr<const model::ExpertPackage>> packages, int max_sessions = 256) {
   router::LocalBackboneOptions options;
   options.model = TinyModel("llama");
   options.experts = std::move(packages);
   options.cpu.threads = 1;
   options.kv_budget_bytes = size_t{16} << 20;
+  options.max_sessions = max_sessions;
   return LocalBackbone::Create(std::move(options)).value();
 }
 
@@ -49,9 +51,10 @@ std::vector<float> StateOf(router::Backbone& backbone, const std::string& text) 
   request.input.prompt = text;
   request.routing_layer = kRoutingLayer;
   std::promise<absl::StatusOr<std::vector<float>>> state;
-  router::RouteProbe::Start(backbone, request, [&](absl::StatusOr<std::vector<float>> result) {
+  const auto done = [&](absl::StatusOr<std::vector<float>> result) {
     state.set_value(std::move(result));
-  });
+  };
+  router::RouteProbe::Start(backbone, request, absl::InfiniteFuture(), done);
   return state.get_future().get().value();
 }
 
@@ -197,6 +200,37 @@ TEST_F(LearnedGateTest, RouteTellsWhatGenerateWouldDo) {
   EXPECT_EQ(base::ReasonOf(Route(request).status()), base::Reason::kRouteUnsure);
   request.mutable_text()->set_text("");
   EXPECT_FALSE(Route(request).ok());
+}
+
+TEST_F(LearnedGateTest, AProbeThatWaitsEndsAtItsDeadline) {
+  const auto busy = Backbone({TinyPackage("llama_lora")}, 1);
+  router::SessionRequest request;
+  request.request_id = "test";
+  request.input.prompt = kClaimed;
+  request.expert = {"general", ""};
+  request.stop.max_tokens = 100;
+  Collector running;
+  running.HoldAfter(1);
+  const auto id = busy->Open(request, &running);
+  ASSERT_TRUE(id.ok()) << id.status();
+  running.WaitForTokens(1);
+  busy->Pause(*id);
+  running.Release();  // the pause is the first that the engine sees
+  request.expert = {};
+  request.routing_layer = kRoutingLayer;
+  std::promise<absl::Status> end;
+  router::RouteProbe::Start(*busy, request, absl::Now() + absl::Milliseconds(50),
+                            [&](auto result) { end.set_value(result.status()); });
+  EXPECT_EQ(base::ReasonOf(end.get_future().get()), base::Reason::kDeadlineExceeded);
+  busy->Cancel(*id, absl::CancelledError("enough"));
+  EXPECT_TRUE(running.Wait());
+}
+
+TEST_F(LearnedGateTest, ADrainTakesNoRoutesEither) {
+  EXPECT_TRUE(router_->Drain(absl::Seconds(10)));
+  v1::RouteRequest request;
+  request.mutable_text()->set_text(kClaimed);
+  EXPECT_EQ(base::ReasonOf(Route(request).status()), base::Reason::kDraining);
 }
 
 TEST_F(LearnedGateTest, AnExplanationTellsWhatEveryStageSaw) {

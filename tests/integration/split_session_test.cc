@@ -142,7 +142,7 @@ TEST_F(SplitSessionTest, TheStateComesBeforeTheDecision) {
   request.routing_layer = kSplit + 1;
   ASSERT_TRUE(remote_->Open(request, &deep).ok());
   ASSERT_TRUE(deep.Wait());
-  EXPECT_EQ(deep.status.code(), absl::StatusCode::kUnavailable) << deep.status;
+  EXPECT_EQ(deep.status.code(), absl::StatusCode::kInvalidArgument) << deep.status;
   EXPECT_TRUE(AtRest());
 }
 

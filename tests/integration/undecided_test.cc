@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <future>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "common/base/error.h"
 #include "tests/integration/answers.h"
 
@@ -54,9 +56,9 @@ class UndecidedTest : public ::testing::Test {
     links_.push_back(std::make_unique<LoopbackLink>(7));
     ASSERT_TRUE(links_.back()->Connect(engine_.get(), upper_.get(), info).ok());
   }
-  static SessionSpec Undecided(SessionSpec spec) {
+  SessionSpec Undecided(SessionSpec spec) const {
     spec.expert = {};
-    spec.routing_layer = 1;
+    spec.routing_layer = routing_layer_;
     const int prompt = spec.score_from.value_or(static_cast<int>(spec.prompt.size()));
     spec.route_tokens = {{0, 1}};
     if (prompt > 2) spec.route_tokens = {{1, 2}, {2, std::max(3, prompt - 4)}};
@@ -91,6 +93,7 @@ class UndecidedTest : public ::testing::Test {
   const std::shared_ptr<const model::Model> model_ = TinyModel("llama");
   std::vector<std::shared_ptr<const model::ExpertPackage>> packages_;
   EngineSetup setup_;
+  int routing_layer_ = 1;
   std::vector<std::unique_ptr<LoopbackLink>> links_;
   std::unique_ptr<runtime::Engine> upper_;
   std::unique_ptr<runtime::Engine> engine_;
@@ -112,6 +115,59 @@ TEST_F(UndecidedTest, AnswersAsIfItHadBeenDecidedFromTheBeginning) {
       EXPECT_EQ(collectors[i]->pooled, pooled[i]) << "cut into steps of " << step_rows;
     }
   }
+}
+
+// Those that attach above it begin anew.
+TEST_F(UndecidedTest, TheRoutingLayerMayLieBeyondAnAttachDepth) {
+  const std::vector<SessionSpec> specs = MixedSpecs(kExperts);
+  const std::vector<Answer> expected = RunAll(*WithPackages(setup_), specs);
+  routing_layer_ = 3;
+  engine_ = WithPackages(setup_);
+  EXPECT_EQ(AnswersOf(OpenAndDecide(specs)), expected);
+  ExpectAtRest();
+}
+
+// A backbone with every layer answers for `general` itself; what is served elsewhere gets its rows
+// from the stem, whether it was there when the session began or not.
+TEST_F(UndecidedTest, ABackboneMayHaveAllLayers) {
+  const std::vector<SessionSpec> specs = MixedSpecs(kExperts);
+  const std::vector<Answer> expected = RunAll(*WithPackages(setup_), specs);
+  Split(4, 1, {0, 1, 2});
+  EXPECT_EQ(AnswersOf(OpenAndDecide(specs)), expected);
+  ExpectAtRest();
+}
+
+TEST_F(UndecidedTest, TheFirstExpertElsewhereMayComeAfterTheSession) {
+  const SessionSpec spec = Spec("tiny-lora", 40, 12);
+  const std::vector<Answer> expected = RunAll(*WithPackages(setup_), {spec});
+  Split(4, 1, {});
+  Collector collector;
+  std::promise<void> told;
+  collector.on_route_state = [&](absl::Span<const float>) { told.set_value(); };
+  const auto id = engine_->Open(Undecided(spec), &collector);
+  ASSERT_TRUE(id.ok()) << id.status();
+  told.get_future().wait();
+  Connect(1, 2);
+  engine_->Decide(*id, {"tiny-lora", ""});
+  EXPECT_EQ(AnswerOf(collector), expected[0]);
+  ExpectAtRest();
+}
+
+// The time to wait for a replica begins with the decision.
+TEST_F(UndecidedTest, TheQueueTimeDoesNotCountWhatRanBefore) {
+  Split(2, 2, {2, 2, 2});
+  SessionSpec spec = Undecided(Spec("", 100, 5));
+  spec.queue_deadline = absl::Now() + absl::Milliseconds(200);
+  Collector collector;
+  std::promise<void> told;
+  collector.on_route_state = [&](absl::Span<const float>) { told.set_value(); };
+  const auto id = engine_->Open(spec, &collector);
+  ASSERT_TRUE(id.ok()) << id.status();
+  told.get_future().wait();
+  while (absl::Now() < spec.queue_deadline) std::this_thread::yield();
+  engine_->Decide(*id, {"general", ""});
+  EXPECT_EQ(AnswerOf(collector).tokens.size(), 5u);
+  ExpectAtRest();
 }
 
 TEST_F(UndecidedTest, ASplitModelAnswersAsTheUnsplit) {
@@ -198,12 +254,12 @@ TEST_F(UndecidedTest, ACancelledOneGivesEverythingBack) {
   ExpectAtRest();
 }
 
-TEST_F(UndecidedTest, TheRoutingLayerLiesBelowAllExperts) {
+TEST_F(UndecidedTest, WhatIsNoRoutingLayerIsRefused) {
   engine_ = WithPackages(setup_);
   SessionSpec spec = Undecided(Spec("", 10, 2));
   Collector collector;
-  spec.routing_layer = 3;
-  EXPECT_EQ(engine_->Open(spec, &collector).status().code(), absl::StatusCode::kUnavailable);
+  spec.routing_layer = 4;  // nothing is left to decide for
+  EXPECT_EQ(engine_->Open(spec, &collector).status().code(), absl::StatusCode::kInvalidArgument);
   spec.routing_layer = 0;
   EXPECT_EQ(engine_->Open(spec, &collector).status().code(), absl::StatusCode::kInvalidArgument);
   spec.routing_layer = 2;
