@@ -113,7 +113,7 @@ absl::Status EngineImpl::AddExpert(std::shared_ptr<const model::ExpertPackage> p
   entry.info.description = manifest.description;
   entry.info.package_digest = package->digest();
   entry.info.attach_depth = manifest.attach_depth;
-  if (directory_.Contains(entry.info.key)) return directory_.AddLocal(std::move(entry));  // why not
+  CCOE_RETURN_IF_ERROR(directory_.CheckNew(entry.info.key));  // before the packing
   // The device computes for the engine's thread alone: packing runs there, between two steps.
   std::promise<absl::Status> added;
   Post([&] {

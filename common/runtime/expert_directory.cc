@@ -5,15 +5,24 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/error.h"
+#include "common/base/status_macros.h"
 
 namespace ccoe::runtime {
 
+absl::Status ExpertDirectory::CheckNew(const ExpertKey& key) const {
+  base::MutexLock lock(&mutex_);
+  return CheckNewLocked(key);
+}
+
+absl::Status ExpertDirectory::CheckNewLocked(const ExpertKey& key) const {
+  if (FindExact(key) == nullptr) return absl::OkStatus();
+  return absl::AlreadyExistsError(
+      absl::StrCat("expert ", key.name, " version ", key.version, " is served already"));
+}
+
 absl::Status ExpertDirectory::AddLocal(ExpertEntry entry) {
   base::MutexLock lock(&mutex_);
-  if (FindExact(entry.info.key) != nullptr) {
-    return absl::AlreadyExistsError(absl::StrCat("expert ", entry.info.key.name, " version ",
-                                                 entry.info.key.version, " is served already"));
-  }
+  CCOE_RETURN_IF_ERROR(CheckNewLocked(entry.info.key));
   entry.local = true;
   listed_.push_back({std::make_shared<const ExpertEntry>(std::move(entry)), {}, 0});
   return absl::OkStatus();
@@ -118,11 +127,6 @@ std::vector<ExpertInfo> ExpertDirectory::List() const {
     infos.back().healthy = Usable(listed);
   }
   return infos;
-}
-
-bool ExpertDirectory::Contains(const ExpertKey& key) const {
-  base::MutexLock lock(&mutex_);
-  return FindExact(key) != nullptr;
 }
 
 bool ExpertDirectory::HasRemote() const {

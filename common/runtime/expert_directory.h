@@ -28,7 +28,9 @@ struct ExpertEntry {
 // The experts of an engine and the replicas of those served elsewhere. Thread-safe.
 class ExpertDirectory {
  public:
-  // ALREADY_EXISTS if name and version are listed with other contents.
+  // ALREADY_EXISTS if name and version are listed.
+  absl::Status CheckNew(const ExpertKey& key) const;
+  // Errors as of CheckNew; of AddReplica only if what is listed has other contents.
   absl::Status AddLocal(ExpertEntry entry);
   // NOT_FOUND; INVALID_ARGUMENT for the base model's own layers and for experts served elsewhere.
   absl::Status RemoveLocal(const ExpertKey& key);
@@ -44,7 +46,6 @@ class ExpertDirectory {
   // this engine do not count.
   int SharedDepth(int layers) const;
   std::vector<ExpertInfo> List() const;
-  bool Contains(const ExpertKey& key) const;
   // Whether an expert served elsewhere is listed.
   bool HasRemote() const;
   // Of the weights of local experts.
@@ -56,6 +57,7 @@ class ExpertDirectory {
     std::vector<RemoteExpert*> replicas;
     size_t next = 0;
   };
+  absl::Status CheckNewLocked(const ExpertKey& key) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   const Listed* FindExact(const ExpertKey& key) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static bool Usable(const Listed& listed) {
     return listed.entry->local || !listed.replicas.empty();

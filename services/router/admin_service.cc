@@ -18,11 +18,6 @@
 namespace ccoe::router {
 namespace {
 
-absl::Status Missing(const char* field) {
-  return base::MakeError(base::Reason::kInvalidRequest, absl::StrCat(field, " is empty"),
-                         {.metadata = {{"field", field}}, .retry_after = {}});
-}
-
 // The one that a name and perhaps a version stand for.
 absl::StatusOr<CatalogEntry> FindOne(const Catalog& catalog, const runtime::ExpertKey& key) {
   CCOE_ASSIGN_OR_RETURN(const CatalogEntry* found, FindExpert(catalog, key));
@@ -57,7 +52,7 @@ class AdminService final : public v1::AdminService::Service {
  private:
   absl::Status Push(const v1::PushExpertRequest& request, v1::PushExpertResponse* response) {
     CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(request));
-    if (request.folder().empty()) return Missing("folder");
+    if (request.folder().empty()) return InvalidField("folder", " is empty");
     const absl::Time begin = absl::Now();
     CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(request.folder()));
     CCOE_RETURN_IF_ERROR(backbone_.Push(package));
@@ -74,7 +69,7 @@ class AdminService final : public v1::AdminService::Service {
 
   absl::Status Pop(const v1::PopExpertRequest& request, v1::PopExpertResponse* response) {
     CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(request));
-    if (request.name().empty()) return Missing("name");
+    if (request.name().empty()) return InvalidField("name", " is empty");
     {
       // The entry's lease goes before the log says so.
       CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry,

@@ -34,10 +34,7 @@ class CatalogService final : public v1::CatalogService::CallbackService {
                                       const v1::GetExpertRequest* request,
                                       v1::GetExpertResponse* response) override {
     return Answer("GetExpert", context, *request, [&]() -> absl::Status {
-      if (request->name().empty()) {
-        return base::MakeError(base::Reason::kInvalidRequest, "name is empty",
-                               {.metadata = {{"field", "name"}}, .retry_after = {}});
-      }
+      if (request->name().empty()) return InvalidField("name", " is empty");
       CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
       CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry,
                             FindExpert(*catalog, {request->name(), request->version()}));

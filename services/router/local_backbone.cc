@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "common/base/error.h"
 #include "common/base/status_macros.h"
+#include "services/router/catalog.h"
 
 namespace ccoe::router {
 namespace {
@@ -133,13 +132,10 @@ absl::Status LocalBackbone::Pop(const runtime::ExpertKey& expert) {
   }
   std::shared_ptr<const Catalog> before;  // goes after the lock
   base::MutexLock lock(&mutex_);
+  CCOE_ASSIGN_OR_RETURN(const CatalogEntry* found, FindExpert(*catalog_, expert));
   auto catalog = std::make_shared<Catalog>(*catalog_);
-  if (std::erase_if(catalog->experts,
-                    [&](const CatalogEntry& entry) { return entry.info.key == expert; }) == 0) {
-    return base::MakeError(
-        base::Reason::kUnknownExpert,
-        absl::StrCat("no expert '", expert.name, "' of version '", expert.version, "'"));
-  }
+  std::erase_if(catalog->experts,
+                [&](const CatalogEntry& entry) { return entry.info.key == found->info.key; });
   before = std::exchange(catalog_, std::move(catalog));
   return absl::OkStatus();
 }

@@ -22,8 +22,7 @@ constexpr int kMaxTopLogprobs = 20;
 // Variadic, so that a message is put together only where there is something wrong.
 template <typename... Parts>
 absl::Status Invalid(const char* field, const Parts&... parts) {
-  return base::MakeError(base::Reason::kInvalidRequest, absl::StrCat(field, parts...),
-                         {.metadata = {{"field", field}}, .retry_after = {}});
+  return InvalidField(field, absl::StrCat(parts...));
 }
 
 // Written so that NaN is out of every range.
@@ -196,6 +195,11 @@ absl::StatusOr<ParsedRequest> ParseCommon(const Request& request, const Limits& 
 }
 
 }  // namespace
+
+absl::Status InvalidField(const char* field, absl::string_view what) {
+  return base::MakeError(base::Reason::kInvalidRequest, absl::StrCat(field, what),
+                         {.metadata = {{"field", field}}, .retry_after = {}});
+}
 
 absl::Status CheckNoUnknownFields(const google::protobuf::Message& message) {
   const google::protobuf::Reflection& reflection = *message.GetReflection();

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "ccoe/v1/generation_service.pb.h"
 #include "common/runtime/prompt.h"
@@ -61,6 +62,9 @@ absl::StatusOr<ParsedRequest> ParseScore(const v1::ScoreRequest& request, const 
 absl::StatusOr<ParsedRequest> ParseRoute(const v1::RouteRequest& request);
 absl::StatusOr<ParsedInput> ParseTokenize(const v1::TokenizeRequest& request);
 absl::StatusOr<ParsedInput> ParseCountTokens(const v1::CountTokensRequest& request);
+
+// INVALID_ARGUMENT (INVALID_REQUEST) that names the field; the message is `field` and `what`.
+absl::Status InvalidField(const char* field, absl::string_view what);
 
 // INVALID_ARGUMENT (UNSUPPORTED_FIELD) when a message or one within it holds fields that this build
 // does not know.

@@ -81,6 +81,14 @@ class UndecidedTest : public ::testing::Test {
     }
     return collectors;
   }
+  // Opens an undecided session; returns once its state is told.
+  absl::StatusOr<runtime::SessionId> OpenUntilTold(const SessionSpec& spec, Collector* collector) {
+    auto told = std::make_shared<std::promise<void>>();
+    collector->on_route_state = [told](absl::Span<const float>) { told->set_value(); };
+    const auto id = engine_->Open(spec, collector);
+    if (id.ok()) told->get_future().wait();
+    return id;
+  }
   void ExpectAtRest() {
     EXPECT_TRUE(engine_->Drain(absl::Seconds(10)));
     EXPECT_EQ(engine_->Stats().kv_pages_used, 0);
@@ -142,11 +150,8 @@ TEST_F(UndecidedTest, TheFirstExpertElsewhereMayComeAfterTheSession) {
   const std::vector<Answer> expected = RunAll(*WithPackages(setup_), {spec});
   Split(4, 1, {});
   Collector collector;
-  std::promise<void> told;
-  collector.on_route_state = [&](absl::Span<const float>) { told.set_value(); };
-  const auto id = engine_->Open(Undecided(spec), &collector);
+  const auto id = OpenUntilTold(Undecided(spec), &collector);
   ASSERT_TRUE(id.ok()) << id.status();
-  told.get_future().wait();
   Connect(1, 2);
   engine_->Decide(*id, {"tiny-lora", ""});
   EXPECT_EQ(AnswerOf(collector), expected[0]);
@@ -159,11 +164,8 @@ TEST_F(UndecidedTest, TheQueueTimeDoesNotCountWhatRanBefore) {
   SessionSpec spec = Undecided(Spec("", 100, 5));
   spec.queue_deadline = absl::Now() + absl::Milliseconds(200);
   Collector collector;
-  std::promise<void> told;
-  collector.on_route_state = [&](absl::Span<const float>) { told.set_value(); };
-  const auto id = engine_->Open(spec, &collector);
+  const auto id = OpenUntilTold(spec, &collector);
   ASSERT_TRUE(id.ok()) << id.status();
-  told.get_future().wait();
   while (absl::Now() < spec.queue_deadline) std::this_thread::yield();
   engine_->Decide(*id, {"general", ""});
   EXPECT_EQ(AnswerOf(collector).tokens.size(), 5u);
@@ -194,11 +196,8 @@ TEST_F(UndecidedTest, AnExpertThatComesMeanwhileMayAttachAboveTheStem) {
   const std::vector<Answer> expected = RunAll(*WithPackages(setup_), {spec});
   Split(2, 1, {0, 0, 2});
   Collector collector;
-  std::promise<void> told;
-  collector.on_route_state = [&](absl::Span<const float>) { told.set_value(); };
-  const auto id = engine_->Open(Undecided(spec), &collector);
+  const auto id = OpenUntilTold(Undecided(spec), &collector);
   ASSERT_TRUE(id.ok()) << id.status();
-  told.get_future().wait();
   Connect(1, 1);
   engine_->Decide(*id, {"tiny-lora", ""});
   EXPECT_EQ(AnswerOf(collector), expected[0]);
@@ -243,11 +242,8 @@ TEST_F(UndecidedTest, AWrongDecisionEndsTheSession) {
 TEST_F(UndecidedTest, ACancelledOneGivesEverythingBack) {
   Split(2, 2, {2, 2, 2});
   Collector collector;
-  std::promise<void> told;
-  collector.on_route_state = [&](absl::Span<const float>) { told.set_value(); };
-  const auto id = engine_->Open(Undecided(Spec("", 100, 20)), &collector);
+  const auto id = OpenUntilTold(Undecided(Spec("", 100, 20)), &collector);
   ASSERT_TRUE(id.ok()) << id.status();
-  told.get_future().wait();
   engine_->Cancel(*id, absl::CancelledError("enough"));
   ASSERT_TRUE(collector.Wait());
   EXPECT_EQ(collector.status.code(), absl::StatusCode::kCancelled);

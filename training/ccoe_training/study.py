@@ -38,7 +38,7 @@ def read_points(path: Path) -> list[Point]:
 def run_point(options: TrainOptions, domain: str) -> Point:
     trainer = Trainer(options)
     base_loss = trainer.dev_loss()
-    trainer.run()
+    loss = trainer.run()
     elements = sum(parameter.numel() for parameter in trainer.parameters.values())
     return Point(
         domain=domain,
@@ -46,7 +46,7 @@ def run_point(options: TrainOptions, domain: str) -> Point:
         rank=options.rank,
         package_mb=round(elements * 2 / 1e6, 2),
         base_loss=round(base_loss, 4),
-        loss=round(trainer.dev_loss(), 4),
+        loss=round(loss, 4),
         seconds=round(trainer.time_used_s, 1),
     )
 

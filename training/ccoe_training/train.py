@@ -154,7 +154,8 @@ class Trainer:
         self._log.write(line + "\n")
         self._log.flush()
 
-    def run(self) -> None:
+    def run(self) -> float:
+        """Trains to the end; the loss on the dev set then."""
         self.resume()
         options = self.options
         clock = Clock(self.time_used_s)
@@ -188,12 +189,14 @@ class Trainer:
                     self.log(step=self.steps, dev_loss=self.dev_loss())
                     dev_s = clock.seconds()
             self.epoch, self.batches_done = self.epoch + 1, 0
-        self.finish(clock)
+        return self.finish(clock)
 
-    def finish(self, clock: "Clock") -> None:
+    def finish(self, clock: "Clock") -> float:
         self.time_used_s = clock.seconds()
         self.checkpoint()
-        self.log(step=self.steps, dev_loss=self.dev_loss(), time_used_s=round(self.time_used_s))
+        loss = self.dev_loss()
+        self.log(step=self.steps, dev_loss=loss, time_used_s=round(self.time_used_s))
+        return loss
 
 
 class Clock:
