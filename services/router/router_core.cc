@@ -196,30 +196,34 @@ void RouterCore::Classify(const ParsedRequest& request, SessionRequest session, 
   session.queue_deadline = std::min(absl::Now() + limits_.max_queue_time, deadline);
   absl::StatusOr<std::unique_ptr<Admission::Ticket>> entered = admission_.Enter();
   if (!entered.ok()) return done(entered.status());
-  const std::shared_ptr<Admission::Ticket> ticket = *std::move(entered);  // until the end
+  // The place is given back before the end is told, as a SessionCall does: whoever hears of the end
+  // may destroy this.
+  done = [ticket = std::shared_ptr<Admission::Ticket>(*std::move(entered)),
+          done = std::move(done)](absl::StatusOr<Resolved> resolved) mutable {
+    ticket.reset();
+    done(std::move(resolved));
+  };
   Resolve(request, deadline,
-          [this, ticket, deadline, policy = request.routing, explain = request.explain_route,
+          [this, deadline, policy = request.routing, explain = request.explain_route,
            session = std::move(session),
            done = std::move(done)](absl::StatusOr<Resolved> resolved) mutable {
             if (!resolved.ok()) return done(resolved.status());
             session.routing_layer = resolved->gate->rows().routing_layer();
             const bool explain_rows = explain && session.routing_layer > 0;
             if (!resolved->undecided && !explain_rows) return done(std::move(resolved));
-            AddProbe(RouteProbe::Start(backbone_, std::move(session), deadline,
-                                       [this, ticket, policy, explain_rows, asked = absl::Now(),
-                                        resolved = *std::move(resolved), done = std::move(done)](
-                                           absl::StatusOr<std::vector<float>> pooled) mutable {
-                                         if (!pooled.ok()) return done(pooled.status());
-                                         absl::Status status;
-                                         if (explain_rows)
-                                           status =
-                                               ExplainRows(absl::Now() - asked, *pooled, &resolved);
-                                         if (status.ok() && resolved.undecided) {
-                                           status = Settle(policy, *pooled, &resolved);
-                                         }
-                                         if (!status.ok()) return done(status);
-                                         done(std::move(resolved));
-                                       }));
+            AddProbe(RouteProbe::Start(
+                backbone_, std::move(session), deadline,
+                [this, policy, explain_rows, asked = absl::Now(), resolved = *std::move(resolved),
+                 done = std::move(done)](absl::StatusOr<std::vector<float>> pooled) mutable {
+                  if (!pooled.ok()) return done(pooled.status());
+                  absl::Status status;
+                  if (explain_rows) status = ExplainRows(absl::Now() - asked, *pooled, &resolved);
+                  if (status.ok() && resolved.undecided) {
+                    status = Settle(policy, *pooled, &resolved);
+                  }
+                  if (!status.ok()) return done(status);
+                  done(std::move(resolved));
+                }));
           });
 }
 

@@ -60,8 +60,7 @@ class RouterCore {
   int MaxPromptTokens();
 
   // Requests between their beginning and their end, so that a drain can end them (and what Classify
-  // has under way). A call leaves
-  // before it is destroyed.
+  // has under way). A call leaves before it is destroyed.
   void Join(SessionCall* call);
   void Leave(SessionCall* call);
   void CancelAll(const absl::Status& why);
