@@ -26,6 +26,14 @@ absl::Span<const float> BoundaryStates::Rows(int position, int count) const {
   return absl::MakeConstSpan(states_).subspan(hidden * position, hidden * count);
 }
 
+int BoundaryStates::rows() const {
+  return store_ == nullptr ? 0 : static_cast<int>(states_.size() / store_->hidden_);
+}
+
+void BoundaryStates::Truncate(int rows) {
+  if (rows < this->rows()) states_.resize(static_cast<size_t>(store_->hidden_) * rows);
+}
+
 void BoundaryStates::Release() {
   if (store_ != nullptr) store_->used_bytes_ -= bytes_;
   store_ = nullptr;

@@ -11,7 +11,7 @@ namespace ccoe::runtime {
 
 class BoundaryStore;
 
-// The boundary states of one session: the hidden states at its attach depth, from position 0. Gives
+// The boundary states of one session: the hidden states at an attach depth, from position 0. Gives
 // what was reserved back to its store when it goes; moves, does not copy; must not outlive the
 // store.
 class BoundaryStates {
@@ -25,6 +25,9 @@ class BoundaryStates {
   void Append(absl::Span<const float> states);
   // Rows [position, position + count), which were appended: [count, hidden).
   absl::Span<const float> Rows(int position, int count) const;
+  int rows() const;
+  // Forgets all but the first `rows` rows, and keeps the room.
+  void Truncate(int rows);
   void Release();
   bool empty() const { return bytes_ == 0; }  // nothing is reserved
 

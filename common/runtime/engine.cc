@@ -170,11 +170,19 @@ EngineStats EngineImpl::Stats() const {
   return stats;
 }
 
-int EngineImpl::PositionsOf(const SessionSpec& spec) const {
-  const int prompt = static_cast<int>(spec.prompt.size());
+// Positions that a session may come to use: the most of any of its steps.
+int64_t EngineImpl::PositionsOf(const SessionSpec& spec) const {
+  const auto prompt = static_cast<int64_t>(spec.prompt.size());
   if (spec.score_from.has_value()) return prompt;
-  return std::min(prompt + std::min(spec.stop.max_tokens, options_.max_context),
-                  options_.max_context);
+  int64_t end = prompt + spec.stop.max_tokens;
+  if (spec.next_steps.empty()) return std::min<int64_t>(end, options_.max_context);
+  int64_t most = end;
+  for (const NextStep& next : spec.next_steps) {
+    const int64_t begin = next.from == NextStep::From::kPrompt ? prompt : end;
+    end = begin + static_cast<int64_t>(next.tokens.size()) + next.stop.max_tokens;
+    most = std::max(most, end);
+  }
+  return most;
 }
 
 absl::Status EngineImpl::CheckSpec(const SessionSpec& spec) const {
@@ -193,6 +201,22 @@ absl::Status EngineImpl::CheckSpec(const SessionSpec& spec) const {
   if (spec.score_from.has_value() &&
       (*spec.score_from < 1 || *spec.score_from >= static_cast<int>(spec.prompt.size()))) {
     return absl::InvalidArgumentError("nothing to score: the continuation or its prompt is empty");
+  }
+  if (spec.next_steps.empty()) return absl::OkStatus();
+  bool sound = !spec.score_from.has_value() && !spec.expert.name.empty() && room > 0;
+  for (const NextStep& next : spec.next_steps) {
+    sound = sound && next.stop.max_tokens > 0 &&
+            (next.from == NextStep::From::kPrompt || !next.tokens.empty());
+  }
+  if (!sound) {
+    return absl::InvalidArgumentError(
+        "a session of several steps generates, names its experts, and puts tokens between them");
+  }
+  if (PositionsOf(spec) > options_.max_context) {
+    return base::MakeError(
+        base::Reason::kPromptTooLong,
+        absl::StrCat("the steps may come to ", PositionsOf(spec), " tokens together; the limit is ",
+                     options_.max_context, "; lower max_tokens"));
   }
   return absl::OkStatus();
 }
@@ -227,23 +251,40 @@ int EngineImpl::StemDepth(const SessionSpec& spec) const {
   return std::min(last, std::max(spec.routing_layer, directory_.SharedDepth(last)));
 }
 
-// Hidden states that a session may come to keep: those of its stem, and those that leave.
-int EngineImpl::BoundaryRows(const SessionSpec& spec, const ExpertEntry* expert) const {
-  const bool leaves = expert == nullptr ? directory_.HasRemote() : !expert->local;
-  const int stem = expert == nullptr ? static_cast<int>(spec.prompt.size()) : 0;
-  return stem + (leaves ? PositionsOf(spec) : 0);
+// How many rows of hidden states the session may come to keep, by their depth: its stem's, those
+// that leave, and those where the experts of two steps part. At depth 0: rows that may leave, where
+// the expert is not known.
+std::map<int, int> EngineImpl::KeptRows(const LocalSequence& sequence) const {
+  std::map<int, int> rows;
+  if (sequence.undecided()) {
+    rows[sequence.stem_depth] = sequence.prompt_tokens;
+    if (directory_.HasRemote()) rows[0] = sequence.max_positions;
+    return rows;
+  }
+  const ExpertEntry* last = nullptr;
+  const auto add = [&](const ExpertEntry& expert) {
+    if (!expert.local) rows[expert.depth()] = sequence.max_positions;
+    const int shared = last == nullptr ? 0 : std::min(last->depth(), expert.depth());
+    if (shared > 0 && last != &expert) rows[shared] = sequence.max_positions;
+    last = &expert;
+  };
+  add(*sequence.expert);
+  for (const auto& expert : sequence.next_experts) add(*expert);
+  return rows;
 }
 
 // Whether the session could ever be admitted.
-absl::Status EngineImpl::CheckRoom(const SessionSpec& spec, const ExpertEntry* expert) const {
-  const int pages = KvPool::PagesFor(options_.layer_end - options_.layer_begin, PositionsOf(spec));
+absl::Status EngineImpl::CheckRoom(const LocalSequence& sequence) const {
+  const int pages =
+      KvPool::PagesFor(options_.layer_end - options_.layer_begin, sequence.max_positions);
   if (pages > pool_->total()) {
     return base::MakeError(
         base::Reason::kSessionTooLarge,
         absl::StrCat("the request needs ", pages, " KV pages, the server has ", pool_->total(),
                      "; shorten the prompt or lower max_tokens"));
   }
-  const size_t bytes = boundary_->BytesFor(BoundaryRows(spec, expert));
+  size_t bytes = 0;
+  for (const auto& [depth, rows] : KeptRows(sequence)) bytes += boundary_->BytesFor(rows);
   if (bytes > boundary_->budget_bytes()) {
     return base::MakeError(
         base::Reason::kSessionTooLarge,
@@ -258,12 +299,11 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
     return base::MakeError(base::Reason::kDraining, "the server is draining; try another");
   }
   CCOE_RETURN_IF_ERROR(CheckSpec(spec));
-  std::shared_ptr<const ExpertEntry> expert;
-  if (!spec.expert.name.empty()) {
-    CCOE_ASSIGN_OR_RETURN(expert, directory_.Find(spec.expert));
-  }
-  CCOE_RETURN_IF_ERROR(CheckRoom(spec, expert.get()));
-  CCOE_RETURN_IF_ERROR(CheckUsable(spec, expert.get()));
+  const SessionId id = next_session_.fetch_add(1);
+  auto sequence = std::make_unique<LocalSequence>(id, std::move(spec), listener,
+                                                  options_.model->tokenizer(), absl::Now());
+  CCOE_RETURN_IF_ERROR(FindExperts(*sequence));
+  CCOE_RETURN_IF_ERROR(CheckRoom(*sequence));
   if (waiting_sessions_.fetch_add(1) >= options_.max_waiting) {
     waiting_sessions_.fetch_sub(1);
     return base::MakeError(
@@ -272,22 +312,32 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
         {.metadata = {}, .retry_after = kQueueRetryDelay});
   }
   open_sessions_.fetch_add(1);
-  const SessionId id = next_session_.fetch_add(1);
-  auto sequence = std::make_shared<std::unique_ptr<LocalSequence>>(std::make_unique<LocalSequence>(
-      id, std::move(spec), listener, options_.model->tokenizer(), absl::Now()));
-  (*sequence)->expert = std::move(expert);
-  (*sequence)->max_positions = PositionsOf((*sequence)->spec);
-  if ((*sequence)->undecided()) {
-    const model::ModelConfig& config = options_.model->config();
-    (*sequence)->stem_depth = StemDepth((*sequence)->spec);
-    (*sequence)->route_pool.emplace((*sequence)->spec.route_tokens, config.hidden,
-                                    config.rms_epsilon);
-  }
-  Post([this, id, sequence] {
-    local_.emplace(id, std::move(*sequence));
+  Post([this, id, shared = std::make_shared<std::unique_ptr<LocalSequence>>(std::move(sequence))] {
+    local_.emplace(id, std::move(*shared));
     waiting_.push_back(id);
   });
   return id;
+}
+
+// The experts of a new session, and with them what it may need.
+absl::Status EngineImpl::FindExperts(LocalSequence& sequence) const {
+  const SessionSpec& spec = sequence.spec;
+  if (!spec.expert.name.empty()) {
+    CCOE_ASSIGN_OR_RETURN(sequence.expert, directory_.Find(spec.expert));
+  }
+  CCOE_RETURN_IF_ERROR(CheckUsable(spec, sequence.expert.get()));
+  for (const NextStep& next : spec.next_steps) {
+    CCOE_ASSIGN_OR_RETURN(sequence.next_experts.emplace_back(), directory_.Find(next.expert));
+    CCOE_RETURN_IF_ERROR(CheckUsable(spec, sequence.next_experts.back().get()));
+  }
+  sequence.max_positions = static_cast<int>(PositionsOf(spec));
+  sequence.end_positions =
+      std::min(sequence.max_positions, sequence.prompt_tokens + spec.stop.max_tokens);
+  if (!sequence.undecided()) return absl::OkStatus();
+  const model::ModelConfig& config = options_.model->config();
+  sequence.stem_depth = StemDepth(spec);
+  sequence.route_pool.emplace(spec.route_tokens, config.hidden, config.rms_epsilon);
+  return absl::OkStatus();
 }
 
 void EngineImpl::Decide(SessionId session, ExpertKey expert) {

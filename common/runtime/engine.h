@@ -43,9 +43,9 @@ struct EngineOptions {
   // packages an expert node does not load them. Ignored by a range that ends below the last layer.
   bool serve_general = true;
   size_t kv_budget_bytes = size_t{1} << 30;  // KV pages, allocated at start
-  // Boundary states of undecided sessions and of those whose rows leave for an expert elsewhere,
-  // allocated as needed. 0:
-  // twice as many rows as the KV pool has positions in all layers. In addition to kv_budget_bytes.
+  // Boundary states of undecided sessions, of those whose rows leave for an expert elsewhere, and
+  // of those with several steps, allocated as needed. 0: twice as many rows as the KV pool has
+  // positions in all layers. In addition to kv_budget_bytes.
   size_t boundary_budget_bytes = 0;
   int max_sessions = 256;              // running at a time
   int max_waiting = 256;               // queued for blocks

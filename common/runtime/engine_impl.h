@@ -66,11 +66,12 @@ class EngineImpl final : public Engine {
   absl::Status CheckSpec(const SessionSpec& spec) const;
   // `expert` is null for an undecided session.
   absl::Status CheckUsable(const SessionSpec& spec, const ExpertEntry* expert) const;
-  absl::Status CheckRoom(const SessionSpec& spec, const ExpertEntry* expert) const;
+  absl::Status CheckRoom(const LocalSequence& sequence) const;
   int StemDepth(const SessionSpec& spec) const;
-  int BoundaryRows(const SessionSpec& spec, const ExpertEntry* expert) const;
   absl::Status LoadBaseFor(const ExpertInfo& info, const model::ExpertPackage& package);
-  int PositionsOf(const SessionSpec& spec) const;
+  int64_t PositionsOf(const SessionSpec& spec) const;
+  absl::Status FindExperts(LocalSequence& sequence) const;
+  std::map<int, int> KeptRows(const LocalSequence& sequence) const;
   void SetPaused(SessionId session, bool paused);
 
   // The engine's thread, engine_loop.cc.
@@ -82,6 +83,7 @@ class EngineImpl final : public Engine {
   void MoveOrFail(LocalSequence& sequence, const absl::Status& why);
   absl::Status TakeDecision(LocalSequence& sequence, const ExpertKey& key);
   void LeaveStem(LocalSequence& sequence);
+  void BeginNextStep(LocalSequence& sequence);
   static void RestartQueueTime(LocalSequence& sequence);
   void StartSession(LocalSequence& sequence);
   LocalSequence* FindLocal(SessionId session);

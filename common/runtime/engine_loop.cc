@@ -118,19 +118,23 @@ absl::Status EngineImpl::Admit(LocalSequence& sequence) {
   return absl::OkStatus();
 }
 
-// KV blocks and, where rows leave, room for their boundary states. Nothing is kept on refusal.
+// KV blocks and room for the states that are kept. Nothing is held on refusal.
 absl::Status EngineImpl::Reserve(LocalSequence& sequence) {
-  const ExpertEntry* expert = sequence.expert.get();
-  const int stem_rows = expert == nullptr ? sequence.prompt_tokens : 0;
-  const int boundary_rows = BoundaryRows(sequence.spec, expert) - stem_rows;
+  const auto end = [this](const std::shared_ptr<const ExpertEntry>& expert) {
+    return expert == nullptr || expert->local ? options_.layer_end : expert->info.attach_depth;
+  };
   sequence.layer_begin = options_.layer_begin;
-  sequence.layer_end =
-      expert == nullptr || expert->local ? options_.layer_end : expert->info.attach_depth;
-  CCOE_ASSIGN_OR_RETURN(KvBlocks blocks, pool_->Reserve(sequence.layer_end - sequence.layer_begin,
-                                                        sequence.max_positions));
-  CCOE_ASSIGN_OR_RETURN(BoundaryStates stem, boundary_->Reserve(stem_rows));
-  CCOE_ASSIGN_OR_RETURN(sequence.boundary, boundary_->Reserve(boundary_rows));
-  sequence.stem = std::move(stem);
+  sequence.layer_end = end(sequence.expert);
+  int last_layer = sequence.layer_end;  // of any step
+  for (const auto& expert : sequence.next_experts) last_layer = std::max(last_layer, end(expert));
+  CCOE_ASSIGN_OR_RETURN(KvBlocks blocks,
+                        pool_->Reserve(last_layer - sequence.layer_begin, sequence.max_positions));
+  std::map<int, BoundaryStates> states;
+  for (const auto& [depth, rows] : KeptRows(sequence)) {
+    CCOE_ASSIGN_OR_RETURN(states[depth], boundary_->Reserve(rows));
+  }
+  if (const auto room = states.extract(0); !room.empty()) sequence.room = std::move(room.mapped());
+  sequence.states = std::move(states);
   sequence.blocks = std::move(blocks);
   return absl::OkStatus();
 }
@@ -142,13 +146,16 @@ absl::Status EngineImpl::TakeDecision(LocalSequence& sequence, const ExpertKey& 
   CCOE_RETURN_IF_ERROR(CheckUsable(sequence.spec, expert.get()));
   sequence.expert = expert;
   sequence.route_pool.reset();
-  if (!sequence.started()) return absl::OkStatus();  // as if it had been decided from the beginning
+  if (!sequence.started()) {  // as if it had been decided from the beginning
+    sequence.stem_depth = 0;
+    return absl::OkStatus();
+  }
   sequence.layer_end = expert->local ? options_.layer_end : expert->info.attach_depth;
   sequence.blocks.Truncate(sequence.layer_end - sequence.layer_begin);
   if (expert->local) {
-    sequence.boundary.Release();
-  } else if (sequence.boundary.empty()) {  // there was no such expert when the session began
-    CCOE_ASSIGN_OR_RETURN(sequence.boundary, boundary_->Reserve(sequence.max_positions));
+    sequence.room.Release();
+  } else if (sequence.room.empty()) {  // there was no such expert when the session began
+    CCOE_ASSIGN_OR_RETURN(sequence.room, boundary_->Reserve(sequence.max_positions));
   }
   LeaveStem(sequence);
   if (expert->local) {
@@ -165,20 +172,50 @@ void EngineImpl::RestartQueueTime(LocalSequence& sequence) {
   sequence.queue_deadline = absl::Now() + (sequence.spec.queue_deadline - sequence.opened_at);
 }
 
-// What an undecided session has computed serves its expert from where that attaches.
+// What an undecided session has computed serves its expert from where that attaches. Rows that will
+// leave are kept in `room`.
 void EngineImpl::LeaveStem(LocalSequence& sequence) {
   const ExpertEntry& expert = *sequence.expert;
-  const int depth = expert.info.attach_depth;
-  if (expert.IsBase() || depth > sequence.stem_depth) return;
-  if (depth < sequence.stem_depth) {  // of an expert that has come since
-    sequence.stem_rows = 0;
-  } else if (!expert.local) {  // they are its boundary states
-    if (sequence.stem_rows > 0) sequence.boundary.Append(sequence.stem.Rows(0, sequence.stem_rows));
+  const int depth = expert.depth();
+  const int stem_depth = sequence.stem_depth;
+  BoundaryStates leaving = std::move(sequence.room);
+  if (depth <= stem_depth && !(depth == stem_depth && expert.local)) {
+    BoundaryStates stem = std::move(sequence.states.extract(stem_depth).mapped());
+    const int rows = std::exchange(sequence.stem_rows, 0);
+    sequence.stem_depth = 0;
+    // Below the stem is an expert that has come since: it begins anew. Where the stem ends, its
+    // states are those that leave.
+    if (depth == stem_depth) {
+      if (rows > 0) leaving.Append(stem.Rows(0, rows));
+      sequence.computed = rows;
+    }
+  }
+  if (!expert.local) sequence.states[depth] = std::move(leaving);
+}
+
+// The next step goes on from the deepest states that are the base model's own under both experts,
+// and shares the KV of the layers below; with the same expert here, all of it.
+void EngineImpl::BeginNextStep(LocalSequence& sequence) {
+  const std::shared_ptr<const ExpertEntry> last = sequence.expert;
+  const ExpertEntry& next = *sequence.next_experts[sequence.step];
+  const int rows = sequence.RowsThatStay();
+  if (sequence.replica != nullptr) sequence.replica->CloseSession(sequence.id);
+  if (&next == last.get() && next.local) {
+    sequence.BeginStep(next.depth(), rows);
     sequence.computed = std::exchange(sequence.stem_rows, 0);
   } else {
-    return;
+    const int shared = std::min(last->depth(), next.depth());
+    sequence.BeginStep(shared, shared > 0 ? rows : 0);
+    if (!next.local && shared == next.depth()) {  // they are the rows that leave
+      sequence.computed = std::exchange(sequence.stem_rows, 0);
+    }
   }
-  sequence.stem.Release();
+  sequence.layer_end = next.local ? options_.layer_end : next.info.attach_depth;
+  sequence.started_at = absl::Now();
+  sequence.first_token_at = absl::InfinitePast();
+  if (next.local) return;
+  RestartQueueTime(sequence);
+  Requeue(sequence);  // for a replica
 }
 
 // Before all that wait. A session that has begun keeps its memory, for it cannot begin again. One
@@ -186,8 +223,8 @@ void EngineImpl::LeaveStem(LocalSequence& sequence) {
 void EngineImpl::Requeue(LocalSequence& sequence) {
   if (!sequence.started()) {
     sequence.blocks.Release();
-    sequence.stem.Release();
-    sequence.boundary.Release();
+    sequence.states.clear();
+    sequence.room.Release();
   }
   sequence.replica = nullptr;
   sequence.state = LocalSequence::State::kWaiting;

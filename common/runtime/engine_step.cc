@@ -87,11 +87,12 @@ void EngineImpl::RunStep(absl::Span<const std::pair<Sequence*, int>> plan) {
     spans.push_back(sequence->NextSpan(rows));
   }
   StepSink sink;
-  sink.on_states = [&](int i, absl::Span<const float> states) {
-    static_cast<LocalSequence*>(plan[i].first)->TakeStates(states);
-  };
-  sink.on_tap = [&](int i, absl::Span<const float> states) {
-    PoolRoute(static_cast<LocalSequence&>(*plan[i].first), spans[i].position, states);
+  sink.on_states = [&](int i, int layer, absl::Span<const float> states) {
+    auto& sequence = static_cast<LocalSequence&>(*plan[i].first);
+    sequence.TakeStates(layer, states);
+    if (sequence.route_pool.has_value() && layer == sequence.spec.routing_layer) {
+      PoolRoute(sequence, spans[i].position, states);
+    }
   };
   sink.on_logits = [&](int i, int row, absl::Span<const float> logits) {
     plan[i].first->TakeLogits(spans[i], row, logits);
@@ -144,7 +145,7 @@ void EngineImpl::AcceptToken(LocalSequence& sequence, GeneratedToken token) {
   if (sequence.completion_tokens == 0) sequence.first_token_at = absl::Now();
   const int32_t id = token.id;
   const bool end = options_.model->tokenizer().IsEndOfGeneration(id) &&
-                   !sequence.spec.stop.ignore_end_of_generation;
+                   !sequence.stop().ignore_end_of_generation;
   Delta delta;
   delta.token_offset = sequence.completion_tokens++;
   sequence.tokens.push_back(id);
@@ -156,7 +157,7 @@ void EngineImpl::AcceptToken(LocalSequence& sequence, GeneratedToken token) {
     Finish(sequence, FinishReason::kStop);
   } else if (sequence.text.stopped()) {
     Finish(sequence, FinishReason::kStopSequence);
-  } else if (static_cast<int>(sequence.tokens.size()) >= sequence.max_positions) {
+  } else if (static_cast<int>(sequence.tokens.size()) >= sequence.end_positions) {
     Finish(sequence, FinishReason::kLength);
   }
 }
@@ -178,11 +179,16 @@ void EngineImpl::Finish(LocalSequence& sequence, FinishReason reason) {
   finished.matched_stop = sequence.text.matched_stop();
   finished.scores = std::move(sequence.scores);
   finished.usage.prompt_tokens = sequence.prompt_tokens;
+  finished.usage.cached_tokens = sequence.cached_tokens;
   finished.usage.completion_tokens = sequence.completion_tokens;
-  finished.timings.queue = sequence.started_at - sequence.opened_at;
+  if (sequence.step == 0) finished.timings.queue = sequence.started_at - sequence.opened_at;
   finished.timings.prefill = first_token - sequence.started_at;
   finished.timings.decode = now - first_token;
   SessionListener* listener = sequence.listener;
+  if (!sequence.last_step()) {
+    BeginNextStep(sequence);
+    return listener->OnStepFinished(finished);
+  }
   Release(sequence);
   listener->OnFinished(finished);
 }

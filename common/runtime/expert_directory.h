@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -23,6 +24,8 @@ struct ExpertEntry {
 
   // The base model's own upper layers in this engine, which attach nowhere.
   bool IsBase() const { return local && weights == nullptr; }
+  // How many of the base model's layers a row of it has run through at most.
+  int depth() const { return IsBase() ? std::numeric_limits<int>::max() : info.attach_depth; }
 };
 
 // The experts of an engine and the replicas of those served elsewhere. Thread-safe.

@@ -27,7 +27,7 @@ class OutputText {
   std::string Release(bool last);
 
   model::StreamingDetokenizer detokenizer_;
-  const std::vector<std::string> stop_sequences_;
+  std::vector<std::string> stop_sequences_;
   std::string held_;
   std::string matched_stop_;
 };

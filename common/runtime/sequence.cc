@@ -26,11 +26,12 @@ GeneratedToken Sequence::SampleNext(absl::Span<const float> logits, int position
 }
 
 LocalSequence::LocalSequence(SessionId session_id, SessionSpec session_spec,
-                             SessionListener* session_listener, const model::Tokenizer& tokenizer,
-                             absl::Time now)
+                             SessionListener* session_listener,
+                             const model::Tokenizer& session_tokenizer, absl::Time now)
     : id(session_id),
       spec(std::move(session_spec)),
       listener(session_listener),
+      tokenizer(session_tokenizer),
       text(tokenizer, spec.stop.stop_sequences),
       opened_at(now),
       queue_deadline(spec.queue_deadline) {
@@ -59,28 +60,66 @@ RowSpan LocalSequence::NextSpan(int rows) const {
   if (undecided()) {
     span.position = stem_rows;
     span.layer_end = stem_depth;
-    if (route_pool.has_value()) span.tap_layer = spec.routing_layer;
   } else if (replica == nullptr) {
     span.logit_rows = OutputRows(rows);
   }
   if (on_stem()) {
     span.layer_begin = stem_depth;
-    span.states = stem.Rows(computed, rows).data();
+    span.states = states.at(stem_depth).Rows(computed, rows).data();
   } else {
     span.tokens = tokens.data() + span.position;
+  }
+  const int own = expert == nullptr ? span.layer_end : std::min(span.layer_end, expert->depth());
+  const int routing = route_pool.has_value() ? spec.routing_layer : 0;
+  if (routing > 0) span.state_layers.push_back(routing);
+  for (const auto& [depth, kept] : states) {
+    if (span.layer_begin < depth && depth <= own && depth != routing) {
+      span.state_layers.push_back(depth);
+    }
   }
   return span;
 }
 
-void LocalSequence::TakeStates(absl::Span<const float> states) {
-  (undecided() ? stem : boundary).Append(states);
+void LocalSequence::TakeStates(int layer, absl::Span<const float> rows) {
+  const auto kept = states.find(layer);
+  if (kept != states.end()) kept->second.Append(rows);
 }
 
 bool LocalSequence::Advance(int rows) {
   (undecided() ? stem_rows : computed) += rows;
   if (undecided()) return false;
-  if (computed >= stem_rows) stem.Release();
+  if (computed >= stem_rows && next_experts.empty()) states.erase(std::exchange(stem_depth, 0));
   return true;
+}
+
+int LocalSequence::RowsThatStay() const {
+  // The last token of a context is always computed anew: what follows it is asked for.
+  const int context = spec.next_steps[step].from == NextStep::From::kPrompt
+                          ? static_cast<int>(spec.prompt.size())
+                          : static_cast<int>(tokens.size());
+  return std::min(computed, context - 1);
+}
+
+void LocalSequence::BeginStep(int depth, int rows) {
+  const NextStep& next = spec.next_steps[step];
+  expert = next_experts[step++];
+  if (next.from == NextStep::From::kPrompt) tokens.resize(spec.prompt.size());
+  const bool closed = !next.tokens.empty() && tokens.back() == next.tokens.front();
+  tokens.insert(tokens.end(), next.tokens.begin() + (closed ? 1 : 0), next.tokens.end());
+  prompt_tokens = static_cast<int>(tokens.size());
+  end_positions = prompt_tokens + next.stop.max_tokens;
+  sampling = next.sampling;
+  text = OutputText(tokenizer, next.stop.stop_sequences);
+  completion_tokens = 0;
+  for (auto& [kept, kept_states] : states) kept_states.Truncate(kept <= depth ? rows : 0);
+  stem_depth = depth;
+  stem_rows = cached_tokens = rows;
+  computed = 0;
+  replica = nullptr;
+  left.clear();
+  lost = absl::OkStatus();
+  sent = 0;
+  ++epoch;
 }
 
 void LocalSequence::TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) {
@@ -94,12 +133,12 @@ void LocalSequence::TakeLogits(const RowSpan& span, int row, absl::Span<const fl
 
 HiddenRows LocalSequence::TakeUnsent(int rows) {
   const int position = std::exchange(sent, sent + rows);
-  const absl::Span<const float> states = boundary.Rows(position, rows);
+  const absl::Span<const float> rows_states = states.at(layer_end).Rows(position, rows);
   HiddenRows hidden;
   hidden.session = id;
   hidden.epoch = epoch;
   hidden.position = position;
-  hidden.states.assign(states.begin(), states.end());
+  hidden.states.assign(rows_states.begin(), rows_states.end());
   hidden.tokens.assign(tokens.begin() + position, tokens.begin() + position + rows);
   const int first_score = spec.score_from.value_or(0) + static_cast<int>(scores.size());
   if (scoring() && sent >= first_score) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -66,7 +67,7 @@ class LocalSequence final : public Sequence {
   };
 
   LocalSequence(SessionId session_id, SessionSpec session_spec, SessionListener* session_listener,
-                const model::Tokenizer& tokenizer, absl::Time now);
+                const model::Tokenizer& session_tokenizer, absl::Time now);
 
   int ReadyRows() const override;
   bool IsDecode() const override { return computed >= prompt_tokens && !replaying(); }
@@ -78,13 +79,23 @@ class LocalSequence final : public Sequence {
   // The next `rows` rows for the replica, of those that have run here. An output is wanted of those
   // that have not been answered.
   HiddenRows TakeUnsent(int rows);
-  // Takes the states of a span's rows where they stop: at the stem's depth or at the replica's.
-  void TakeStates(absl::Span<const float> states);
+  // Keeps the states of a span's rows where they are kept.
+  void TakeStates(int layer, absl::Span<const float> rows);
+  bool last_step() const { return step == static_cast<int>(spec.next_steps.size()); }
+  // Of the step that runs.
+  const StopConditions& stop() const {
+    return step == 0 ? spec.stop : spec.next_steps[step - 1].stop;
+  }
+  // How many of the rows that have run the next step finds.
+  int RowsThatStay() const;
+  // Begins the next step, from `rows` rows of the states at `depth`; both 0: from the embedding.
+  // The caller sets layer_end.
+  void BeginStep(int depth, int rows);
   // Counts `rows` rows that have run; true when they may have an output.
   bool Advance(int rows);
   bool started() const { return started_at != absl::InfinitePast(); }
   bool undecided() const { return expert == nullptr; }
-  // Whether rows of the stem have yet to run on from there.
+  // Whether rows have yet to run on from the stem.
   bool on_stem() const { return !undecided() && computed < stem_rows; }
   bool scoring() const { return spec.score_from.has_value(); }
   int expected_scores() const { return prompt_tokens - spec.score_from.value_or(prompt_tokens); }
@@ -94,23 +105,31 @@ class LocalSequence final : public Sequence {
   const SessionId id;
   const SessionSpec spec;
   SessionListener* const listener;
+  const model::Tokenizer& tokenizer;
   State state = State::kWaiting;
   bool paused = false;
   bool announced = false;  // OnAdmitted was called
+  // The states that are kept, by their depth, from position 0 on: where rows leave, where a further
+  // step's expert begins, and the stem's.
+  std::map<int, BoundaryStates> states;
   // An undecided session runs to stem_depth; its rows go on from there once its expert is known.
+  // So do the rows that a further step finds.
   int stem_depth = 0;
-  int stem_rows = 0;                    // that have run so far
-  BoundaryStates stem;                  // [stem_rows, hidden], until the last of them has gone on
+  int stem_rows = 0;                    // that are there so far
+  BoundaryStates room;                  // undecided: for the rows that may come to leave
   std::optional<RoutePool> route_pool;  // until the gate has been told
+  int step = 0;                         // 0: of spec itself; n: of spec.next_steps[n - 1]
+  std::vector<std::shared_ptr<const ExpertEntry>> next_experts;  // of spec.next_steps
+  int end_positions = 0;  // of the step, prompt_tokens included
+  int cached_tokens = 0;  // of the step
   RemoteExpert* replica = nullptr;
   std::vector<RemoteExpert*> left;  // replicas that the session was at, never to return
   absl::Status lost;                // why it left the last of them
   uint32_t epoch = 0;
-  int sent = 0;             // rows that the replica has had in this epoch
-  BoundaryStates boundary;  // rows [0, computed) where rows leave
+  int sent = 0;  // rows that the replica has had in this epoch
   OutputText text;
   std::vector<TokenLogprob> scores;
-  int completion_tokens = 0;
+  int completion_tokens = 0;  // of the step
   absl::Time opened_at;
   absl::Time queue_deadline;
   absl::Time started_at = absl::InfinitePast();

@@ -49,6 +49,18 @@ struct StopConditions {
   bool ignore_end_of_generation = false;
 };
 
+// A further step of a session: another expert goes on in the context of those before.
+struct NextStep {
+  ExpertKey expert;
+  // What stays of the context: all of it, or the first step's prompt alone.
+  enum class From { kAnswer, kPrompt } from = From::kAnswer;
+  // Put after it; not empty with kAnswer. Where the answer ended with the first of them, that one
+  // is left out.
+  std::vector<int32_t> tokens;
+  SamplingParams sampling;
+  StopConditions stop;  // max_tokens > 0
+};
+
 // What a client asks of an engine that owns the embeddings.
 struct SessionSpec {
   std::string request_id;
@@ -64,6 +76,9 @@ struct SessionSpec {
   // Score mode: log probabilities of prompt[score_from..] given what stands before each, and no
   // generation. In [1, prompt.size()).
   std::optional<int> score_from;
+  // In order; of a session that generates and whose expert is named. All must fit the context. What
+  // a step answers is bit for bit what a session of its own would over the same tokens.
+  std::vector<NextStep> next_steps;
   absl::Time queue_deadline = absl::InfiniteFuture();  // leave the queue by then or fail
 };
 
@@ -90,8 +105,8 @@ struct Delta {
 enum class FinishReason { kStop, kLength, kStopSequence, kScored };
 
 struct Usage {
-  int prompt_tokens = 0;
-  int cached_tokens = 0;
+  int prompt_tokens = 0;  // of a further step: its whole context
+  int cached_tokens = 0;  // of these, not computed from the embedding on
   int completion_tokens = 0;
 };
 
@@ -122,6 +137,8 @@ class SessionListener {
   // Blocks are reserved, the expert is known, and the session is about to run.
   virtual void OnAdmitted() = 0;
   virtual void OnDelta(const Delta& delta) = 0;
+  // A step ended that is not the last; the next begins. Of a Delta then, token_offset counts anew.
+  virtual void OnStepFinished(const Finished& /*finished*/) {}
   virtual void OnFinished(const Finished& finished) = 0;
   virtual void OnFailed(const absl::Status& status) = 0;
 };

@@ -142,10 +142,10 @@ void Transformer::EnterRows(const BaseWeights& base, absl::Span<const RowSpan> s
 
 void Transformer::LeaveRows(absl::Span<const RowSpan> spans, int layer, const StepSink& sink) {
   for (size_t i = 0; i < spans.size(); ++i) {
-    const int span = static_cast<int>(i);
-    if (spans[i].tap_layer == layer) sink.on_tap(span, Download(spans[i], row_begin_[i]));
-    if (spans[i].layer_end == layer && layer < options_.config->layers) {
-      sink.on_states(span, Download(spans[i], row_begin_[i]));
+    const auto& wanted = spans[i].state_layers;
+    if (spans[i].layer_begin < layer &&
+        std::find(wanted.begin(), wanted.end(), layer) != wanted.end()) {
+      sink.on_states(static_cast<int>(i), layer, Download(spans[i], row_begin_[i]));
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -26,15 +27,14 @@ struct RowSpan {
   const int32_t* tokens = nullptr;  // [rows], of spans that begin at the embedding
   const float* states = nullptr;    // [rows, hidden], of spans that begin elsewhere
   int logit_rows = 0;               // of the last rows, logits are wanted (at the last layer)
-  int tap_layer = 0;                // the rows' states after so many layers are wanted; 0: no
+  // After so many layers each, from layer_begin + 1 to layer_end, the rows' states are wanted.
+  absl::InlinedVector<int, 4> state_layers;
 };
 
 // Receives what a step computed. Valid during the call alone.
 struct StepSink {
-  // Rows of spans[span] that leave before the last layer: [rows, hidden].
-  std::function<void(int span, absl::Span<const float> states)> on_states;
-  // Rows of spans[span] at their tap layer: [rows, hidden].
-  std::function<void(int span, absl::Span<const float> states)> on_tap;
+  // Rows of spans[span] after one of their state layers: [rows, hidden].
+  std::function<void(int span, int layer, absl::Span<const float> states)> on_states;
   // Logits [vocab] of row `row` of spans[span].
   std::function<void(int span, int row, absl::Span<const float> logits)> on_logits;
 };

@@ -1,11 +1,17 @@
 #include "tests/integration/engine_harness.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/base/check.h"
 
 namespace ccoe::testing {
@@ -28,6 +34,22 @@ std::shared_ptr<const model::Model> TinyModel(const std::string& name) {
 
 std::shared_ptr<const model::ExpertPackage> TinyPackage(const std::string& name) {
   auto package = model::ExpertPackage::Load(TinyPath(name));
+  if (!package.ok()) ABSL_RAW_LOG(FATAL, "%s", package.status().ToString().c_str());
+  return *std::move(package);
+}
+
+std::shared_ptr<const model::ExpertPackage> TinyPackage(
+    const std::string& name, const std::vector<std::pair<std::string, std::string>>& replaced) {
+  const std::filesystem::path from = TinyPath(name);
+  const std::filesystem::path to = std::filesystem::temp_directory_path() /
+                                   absl::StrCat("ccoe_tiny_package_", getpid(), "_", name);
+  std::filesystem::remove_all(to);
+  std::filesystem::copy(from, to);
+  std::stringstream manifest;
+  manifest << std::ifstream(from / "expert.json").rdbuf();
+  std::ofstream(to / "expert.json") << absl::StrReplaceAll(manifest.str(), replaced);
+  auto package = model::ExpertPackage::Load(to.string());
+  std::filesystem::remove_all(to);
   if (!package.ok()) ABSL_RAW_LOG(FATAL, "%s", package.status().ToString().c_str());
   return *std::move(package);
 }
@@ -72,6 +94,12 @@ void Collector::OnDelta(const runtime::Delta& delta) {
   token_count_ = tokens.size();
   changed_.SignalAll();
   while (held_ && token_count_ >= hold_after_) changed_.Wait(&mutex_);
+}
+
+void Collector::OnStepFinished(const runtime::Finished& event) {
+  base::MutexLock lock(&mutex_);
+  steps.push_back(event);
+  text += event.text;
 }
 
 void Collector::OnFinished(const runtime::Finished& event) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,6 +20,9 @@ namespace ccoe::testing {
 // tests/goldens/tiny/<name>; dies when it cannot be loaded.
 std::shared_ptr<const model::Model> TinyModel(const std::string& name);
 std::shared_ptr<const model::ExpertPackage> TinyPackage(const std::string& name);
+// The same with texts of its expert.json replaced.
+std::shared_ptr<const model::ExpertPackage> TinyPackage(
+    const std::string& name, const std::vector<std::pair<std::string, std::string>>& replaced);
 // The model that CCOE_MODEL names, or null when it is not set.
 std::shared_ptr<const model::Model> RealModel();
 
@@ -42,6 +46,7 @@ class Collector final : public runtime::SessionListener {
   void OnRouteState(absl::Span<const float> pooled) override;
   void OnAdmitted() override { admitted = true; }
   void OnDelta(const runtime::Delta& delta) override;
+  void OnStepFinished(const runtime::Finished& finished) override;
   void OnFinished(const runtime::Finished& finished) override;
   void OnFailed(const absl::Status& status) override;
 
@@ -62,6 +67,7 @@ class Collector final : public runtime::SessionListener {
   bool admitted = false;
   absl::Status status;
   std::optional<runtime::Finished> finished;
+  std::vector<runtime::Finished> steps;  // but the last
   std::vector<runtime::GeneratedToken> tokens;
   std::string text;
   std::vector<int32_t> Ids() const;

@@ -3,18 +3,13 @@
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 #include <future>
-#include <sstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "ccoe/v1/generation_service.grpc.pb.h"
 #include "common/base/error.h"
@@ -70,21 +65,11 @@ std::shared_ptr<const model::ExpertPackage> PackageWithRow() {
     weights.push_back(static_cast<float>(scale * (yes[i] - no[i])));
     bias -= scale * (yes[i] - no[i]) * (yes[i] + no[i]) / 2;
   }
-  const std::filesystem::path from = absl::StrCat(CCOE_TEST_SOURCE_DIR, "/goldens/tiny/llama_lora");
-  const std::filesystem::path to =
-      std::filesystem::path(::testing::TempDir()) / absl::StrCat("with_row_", getpid());
-  std::filesystem::remove_all(to);
-  std::filesystem::copy(from, to);
-  std::stringstream manifest;
-  manifest << std::ifstream(from / "expert.json").rdbuf();
-  std::ofstream(to / "expert.json") << absl::StrReplaceAll(
-      manifest.str(),
+  return TinyPackage(
+      "llama_lora",
       {{"\"row\": null",
         absl::StrCat("\"row\": {\"routing_layer\": ", kRoutingLayer, ", \"bias\": ", bias,
                      ", \"threshold\": 0.5, \"weights\": [", absl::StrJoin(weights, ", "), "]}")}});
-  auto package = model::ExpertPackage::Load(to.string());
-  std::filesystem::remove_all(to);
-  return package.value();
 }
 
 class LearnedGateTest : public ::testing::Test {
