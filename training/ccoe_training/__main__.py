@@ -87,6 +87,20 @@ def run_study(arguments: argparse.Namespace) -> None:
         )
 
 
+def add_plot(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("plot", help="draw a study's losses over the depths, as SVG")
+    parser.add_argument("--study", type=Path, required=True, help="OUT/study.jsonl of study")
+    parser.add_argument("--out", type=Path, required=True, help="the picture to write")
+    parser.set_defaults(run=run_plot)
+
+
+def run_plot(arguments: argparse.Namespace) -> None:
+    from .plot import plot
+    from .study import read_points
+
+    arguments.out.write_text(plot(read_points(arguments.study)), encoding="utf-8")
+
+
 def add_package(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "package",
@@ -237,8 +251,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads (default 1)")
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (
-        add_experts, add_train, add_study, add_package, add_evaluate, add_gate, add_gate_rows,
-        add_pin,
+        add_experts, add_train, add_study, add_plot, add_package, add_evaluate, add_gate,
+        add_gate_rows, add_pin,
     ):  # fmt: skip
         add(commands)
     arguments = parser.parse_args()
