@@ -1,1 +1,1 @@
-"""Trains domain experts: LoRA adapters over the upper layers of a frozen base model."""
+"""Trains domain experts over a frozen base model: LoRA adapters, or upper layers of their own."""

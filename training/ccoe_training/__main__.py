@@ -10,7 +10,7 @@ import torch
 def add_train(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "train",
-        help="train a LoRA adapter over the layers from the attach depth on",
+        help="train a LoRA adapter over the layers from the attach depth on, or the layers",
         description="Trains on DATA/train.jsonl, measures on DATA/dev.jsonl, and leaves "
         "checkpoint.pt and train_log.jsonl in OUT. Run again with the same OUT to resume.",
     )
@@ -23,8 +23,11 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--exclude", type=Path, help="split file (splits/NAME.json) of records not to train on"
     )
-    parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--alpha", type=int, default=32)
+    parser.add_argument(
+        "--kind", choices=["lora", "full"], default="lora", help="an adapter, or whole layers"
+    )
+    parser.add_argument("--rank", type=int, default=16, help="of an adapter")
+    parser.add_argument("--alpha", type=int, default=32, help="of an adapter")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--max-tokens", type=int, default=512, help="longer examples are left out")
@@ -84,11 +87,25 @@ def run_study(arguments: argparse.Namespace) -> None:
         )
 
 
+def add_plot(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("plot", help="draw a study's losses over the depths, as SVG")
+    parser.add_argument("--study", type=Path, required=True, help="OUT/study.jsonl of study")
+    parser.add_argument("--out", type=Path, required=True, help="the picture to write")
+    parser.set_defaults(run=run_plot)
+
+
+def run_plot(arguments: argparse.Namespace) -> None:
+    from .plot import plot
+    from .study import read_points
+
+    arguments.out.write_text(plot(read_points(arguments.study)), encoding="utf-8")
+
+
 def add_package(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "package",
         help="write an expert package from a run's newest checkpoint",
-        description="Writes expert.json, adapter_config.json and adapter_model.safetensors to OUT, "
+        description="Writes expert.json and the adapter or the layers to OUT, "
         "with the greedy answers to the domain's example prompts.",
     )
     parser.add_argument("--domain", type=Path, required=True, help="domains/NAME.json")
@@ -234,8 +251,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads (default 1)")
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (
-        add_experts, add_train, add_study, add_package, add_evaluate, add_gate, add_gate_rows,
-        add_pin,
+        add_experts, add_train, add_study, add_plot, add_package, add_evaluate, add_gate,
+        add_gate_rows, add_pin,
     ):  # fmt: skip
         add(commands)
     arguments = parser.parse_args()

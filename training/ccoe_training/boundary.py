@@ -17,7 +17,7 @@ def run_layers(model: LlamaForCausalLM, hidden: torch.Tensor, begin: int, end: i
     """hidden [sequences, tokens, hidden] through layers begin..end, causal, from position 0."""
     positions = torch.arange(hidden.shape[1]).unsqueeze(0)
     cos, sin = model.model.rotary_emb(hidden, positions)
-    dtype = model.model.layers[begin].self_attn.q_proj.weight.dtype
+    dtype = model.model.embed_tokens.weight.dtype
     rotary = (cos.to(dtype), sin.to(dtype))
     for layer in model.model.layers[begin:end]:
         hidden = layer(hidden, position_embeddings=rotary, attention_mask=None)

@@ -68,7 +68,7 @@ def evaluate(package: Path, model: Path, data: Path, server: Server) -> dict[str
     scores: dict[str, Any] = {"dev_examples": len(records), "base": {}, "expert": {}}
     for who, name in (("base", "general"), ("expert", domain)):
         if who == "expert":
-            load_expert(base, package)
+            load_expert(base, manifest["kind"], package)
         scores[who]["loss"] = round(dev_loss(base.model, examples), 4)
         scores[who]["exact_match"] = exact_matches(server, name, records)
         print(who, scores[who], flush=True)

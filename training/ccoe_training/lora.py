@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Iterator
 
 import torch
 from torch import nn
@@ -60,25 +61,30 @@ class LoraLinear(nn.Module):
         outputs, inputs = base.weight.shape
         bound = 1.0 / math.sqrt(inputs)
         a = torch.empty(spec.rank, inputs).uniform_(-bound, bound, generator=generator)
-        self.weight = base.weight
+        self.base = base
         self.lora_a = nn.Parameter(a)
         self.lora_b = nn.Parameter(torch.zeros(outputs, spec.rank))
         self.scale = spec.scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        y = _LoraMatmul.apply(flat, self.weight, self.lora_a, self.lora_b, self.scale)
+        y = _LoraMatmul.apply(flat, self.base.weight, self.lora_a, self.lora_b, self.scale)
         return y.view(*x.shape[:-1], -1)
 
 
-def add_lora(model: LlamaForCausalLM, attach_depth: int, spec: LoraSpec, seed: int) -> None:
-    """Replaces every target of the layers from `attach_depth` on, in a fixed order."""
-    generator = torch.Generator().manual_seed(seed)
+def targets(model: LlamaForCausalLM, attach_depth: int) -> Iterator[tuple[nn.Module, str]]:
+    """Every target of the layers from `attach_depth` on, in a fixed order: its block and name."""
     for layer in model.model.layers[attach_depth:]:
         for target in TARGETS:
             parent, name = target.split(".")
-            block = getattr(layer, parent)
-            setattr(block, name, LoraLinear(getattr(block, name), spec, generator))
+            yield getattr(layer, parent), name
+
+
+def add_lora(model: LlamaForCausalLM, attach_depth: int, spec: LoraSpec, seed: int) -> None:
+    """Replaces every target of the layers from `attach_depth` on."""
+    generator = torch.Generator().manual_seed(seed)
+    for block, name in targets(model, attach_depth):
+        setattr(block, name, LoraLinear(getattr(block, name), spec, generator))
 
 
 def lora_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -1,4 +1,4 @@
-"""Writes an expert package: expert.json, PEFT's adapter_config.json, adapter_model.safetensors."""
+"""Writes an expert package: expert.json, and PEFT's files of an adapter or the layers' weights."""
 
 import json
 import re
@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from .base_model import BaseModel, load_base
 
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -51,9 +51,26 @@ def adapter_config(base: BaseModel, options: dict[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def load_expert(base: BaseModel, package: Path) -> PeftModel:
-    """Puts the package's adapter into `base.model`, in float32, as PEFT itself reads it."""
-    return PeftModel.from_pretrained(base.model, str(package)).float().eval()
+def write_weights(base: BaseModel, kind: str, state: dict[str, Any], out: Path) -> None:
+    """An adapter in float16; of layers what the training computed with, matrices in bfloat16 and
+    norms in float32."""
+    narrow = torch.float16 if kind == "lora" else torch.bfloat16
+    weights = {
+        name: (p.to(narrow) if p.dim() > 1 else p).contiguous()
+        for name, p in state["parameters"].items()
+    }
+    save_file(weights, out / WEIGHTS[kind], metadata={"format": "pt"})
+    if kind == "lora":
+        write_json(out / "adapter_config.json", adapter_config(base, state["options"]))
+
+
+def load_expert(base: BaseModel, kind: str, package: Path) -> torch.nn.Module:
+    """Puts the package's adapter, as PEFT itself reads it, or its layers into `base.model`, in
+    float32."""
+    if kind == "lora":
+        return PeftModel.from_pretrained(base.model, str(package)).float().eval()
+    base.model.load_state_dict(load_file(package / WEIGHTS[kind]), strict=False)
+    return base.model
 
 
 def greedy(model: torch.nn.Module, prompt: list[int], max_tokens: int, end: int) -> list[int]:
@@ -75,11 +92,10 @@ def write_package(domain_file: Path, run: Path, model: Path, out: Path) -> None:
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     base = load_base(model, attention="eager")
     out.mkdir(parents=True, exist_ok=True)
-    weights = {name: p.to(torch.float16).contiguous() for name, p in state["parameters"].items()}
-    save_file(weights, out / WEIGHTS, metadata={"format": "pt"})
-    write_json(out / "adapter_config.json", adapter_config(base, state["options"]))
+    kind = state["options"].get("kind", "lora")  # older checkpoints name none
+    write_weights(base, kind, state, out)
 
-    expert = load_expert(base, out)
+    expert = load_expert(base, kind, out)
     end = base.tokenizer.control["<|im_end|>"]
     examples = []
     for example in domain["examples"]:
@@ -91,10 +107,10 @@ def write_package(domain_file: Path, run: Path, model: Path, out: Path) -> None:
         {
             "format": "ccoe.expert.v1",
             **{key: domain[key] for key in ("name", "version", "domain", "description")},
-            "kind": "lora",
+            "kind": kind,
             "attach_depth": int(state["options"]["attach_depth"]),
             "base": {"name": base.name, "digest": ""},
-            "weights": WEIGHTS,
+            "weights": WEIGHTS[kind],
             "gate": domain["gate"],
             "examples": examples,
             "licence": domain["licence"],

@@ -8,11 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn import functional
+from transformers import LlamaForCausalLM
 
 from .base_model import BaseModel, load_base
 from .boundary import BoundaryCache, run_layers
 from .data import Batch, Example, batches, encode_records
+from .full import own_layers
 from .lora import LoraSpec, add_lora, lora_parameters
 from .mixed import to_mixed
 from .records import read_hashes, read_records, without
@@ -29,6 +32,8 @@ class TrainOptions:
     """A split file; the records that it names are kept out of the training set."""
     boundary: Path | None = None
     """Where boundary states are kept, OUT/boundary when None. Runs may share it."""
+    kind: str = "lora"
+    """lora trains an adapter of that rank and alpha; full the layers and the final norm."""
     rank: int = 16
     alpha: int = 32
     learning_rate: float = 1e-3
@@ -45,6 +50,16 @@ class TrainOptions:
     dev_every_s: float = 600.0
 
 
+def trained_parameters(model: LlamaForCausalLM, options: TrainOptions) -> dict[str, nn.Parameter]:
+    """Makes what the kind of expert trains trainable; by the names in the package's file."""
+    if options.kind == "full":
+        return own_layers(model, options.attach_depth)
+    if options.kind != "lora":
+        raise ValueError(f"the kind of an expert is lora or full, not {options.kind!r}")
+    add_lora(model, options.attach_depth, LoraSpec(options.rank, options.alpha), options.seed)
+    return lora_parameters(model)
+
+
 class Trainer:
     """Owns the model, the optimiser and the progress; one instance per run."""
 
@@ -53,14 +68,12 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.base: BaseModel = load_base(options.model)
         self.model = self.base.model
-        spec = LoraSpec(options.rank, options.alpha)
+        self.parameters = trained_parameters(self.model, options)
         to_mixed(self.model)
-        add_lora(self.model, options.attach_depth, spec, options.seed)
         self.train = self._encode("train")
         if options.train_examples is not None:
             self.train = random.Random(options.seed).sample(self.train, options.train_examples)
         self.dev = self._encode("dev")[: options.dev_examples]
-        self.parameters = lora_parameters(self.model)
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=options.learning_rate, weight_decay=0.0
         )
