@@ -100,6 +100,23 @@ absl::StatusOr<runtime::StopConditions> DecodeStop(const internal::v1::StopCondi
   return out;
 }
 
+void EncodeTurn(const runtime::NextTurn& turn, internal::v1::NextTurn* out) {
+  out->mutable_expert()->set_name(turn.expert.name);
+  out->mutable_expert()->set_version(turn.expert.version);
+  if (turn.message.has_value()) out->set_message(*turn.message);
+  *out->mutable_sampling() = EncodeSampling(turn.sampling);
+  EncodeStop(turn.stop, out->mutable_stop());
+}
+
+absl::StatusOr<runtime::NextTurn> DecodeTurn(const internal::v1::NextTurn& turn) {
+  runtime::NextTurn out;
+  out.expert = {turn.expert().name(), turn.expert().version()};
+  if (turn.has_message()) out.message = turn.message();
+  CCOE_ASSIGN_OR_RETURN(out.sampling, DecodeSampling(turn.sampling()));
+  CCOE_ASSIGN_OR_RETURN(out.stop, DecodeStop(turn.stop()));
+  return out;
+}
+
 void EncodeDelta(const runtime::Delta& delta, internal::v1::SessionDelta* out) {
   out->set_text(delta.text);
   out->set_token_offset(delta.token_offset);

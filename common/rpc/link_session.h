@@ -18,6 +18,10 @@ void EncodeStop(const runtime::StopConditions& stop, internal::v1::StopCondition
 // INVALID_ARGUMENT for a negative limit or an empty stop sequence.
 absl::StatusOr<runtime::StopConditions> DecodeStop(const internal::v1::StopConditions& stop);
 
+void EncodeTurn(const runtime::NextTurn& turn, internal::v1::NextTurn* out);
+// INVALID_ARGUMENT as of DecodeSampling and DecodeStop.
+absl::StatusOr<runtime::NextTurn> DecodeTurn(const internal::v1::NextTurn& turn);
+
 void EncodeDelta(const runtime::Delta& delta, internal::v1::SessionDelta* out);
 runtime::Delta DecodeDelta(const internal::v1::SessionDelta& delta);
 

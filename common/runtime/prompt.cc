@@ -64,6 +64,26 @@ absl::StatusOr<std::vector<int32_t>> EncodeContinuation(const model::Model& mode
   return std::move(encoded.ids);
 }
 
+absl::StatusOr<NextStep> EncodeTurn(const model::Model& model, const SessionInput& input,
+                                    const NextTurn& turn) {
+  NextStep step;
+  step.expert = turn.expert;
+  step.sampling = turn.sampling;
+  step.stop = turn.stop;
+  if (!turn.message.has_value()) {
+    step.from = NextStep::From::kPrompt;
+    return step;
+  }
+  if (!std::holds_alternative<std::vector<model::Message>>(input.prompt)) {
+    return absl::InvalidArgumentError("further steps need a conversation as the prompt");
+  }
+  const model::Message message{"user", *turn.message};
+  CCOE_ASSIGN_OR_RETURN(
+      step.tokens, model.chat_template().ContinueTurn(model.tokenizer(), model::AnswerEnd::kOpen,
+                                                      {&message, 1}));
+  return step;
+}
+
 absl::Status TooLong(size_t tokens, size_t limit) {
   return base::MakeError(
       base::Reason::kPromptTooLong,
@@ -104,6 +124,9 @@ absl::Status EncodeSession(const model::Model& model, const SessionInput& input,
   if (spec->prompt.size() > limit) return TooLong(spec->prompt.size(), limit);
   spec->stop.max_tokens =
       std::min(spec->stop.max_tokens, max_context - static_cast<int>(spec->prompt.size()));
+  for (const NextTurn& turn : input.next_turns) {
+    CCOE_ASSIGN_OR_RETURN(spec->next_steps.emplace_back(), EncodeTurn(model, input, turn));
+  }
   return absl::OkStatus();
 }
 

@@ -33,16 +33,28 @@ struct EncodedPrompt {
 // tokens spelled out in text stay text.
 absl::StatusOr<EncodedPrompt> EncodePrompt(const model::Model& model, const PromptInput& input);
 
+// A further step of a session.
+struct NextTurn {
+  ExpertKey expert;
+  // What the user says next; nullopt: the prompt is answered again.
+  std::optional<std::string> message;
+  SamplingParams sampling;
+  StopConditions stop;
+};
+
 // What a session's tokens are made of.
 struct SessionInput {
   PromptInput prompt;
+  std::vector<NextTurn> next_turns;         // after a conversation, or without a message
   std::optional<PromptInput> continuation;  // to score: no beginning-of-text token, no template
   int max_prompt_tokens = 0;                // 0: what the context holds
 };
 
-// Sets the tokens of `spec`, whose stop conditions are set, and cuts its max_tokens to what a
-// context of `max_context` positions leaves. INVALID_ARGUMENT as of EncodePrompt, and
-// PROMPT_TOO_LONG with both counts for a prompt that leaves no room for an answer.
+// Sets the tokens of `spec` and its further steps, whose stop conditions are set, and cuts its
+// max_tokens to what a context of `max_context` positions leaves. Steps are joined as the turns of
+// a conversation by the chat template. INVALID_ARGUMENT as of EncodePrompt and for a message after
+// what is no conversation; PROMPT_TOO_LONG with both counts for a prompt that leaves no room for an
+// answer.
 absl::Status EncodeSession(const model::Model& model, const SessionInput& input, int max_context,
                            SessionSpec* spec);
 

@@ -153,6 +153,12 @@ void SessionCall::OnDelta(const runtime::Delta& delta) {
   Send(std::move(response));
 }
 
+void SessionCall::OnStepFinished(const runtime::Finished& finished) {
+  SessionResponse response;
+  rpc::EncodeFinished(finished, response.mutable_step_finished());
+  Send(std::move(response));
+}
+
 void SessionCall::OnFinished(const runtime::Finished& finished) {
   telemetry::LogInfo("session_finished", {{"request_id", request_id_},
                                           {"prompt_tokens", finished.usage.prompt_tokens},

@@ -48,6 +48,7 @@ class SessionCall final
   void OnRouteState(absl::Span<const float> pooled) override;
   void OnAdmitted() override;
   void OnDelta(const runtime::Delta& delta) override;
+  void OnStepFinished(const runtime::Finished& finished) override;
   void OnFinished(const runtime::Finished& finished) override;
   void OnFailed(const absl::Status& status) override;
 

@@ -30,6 +30,9 @@ absl::StatusOr<runtime::SessionSpec> MakeSessionSpec(const internal::v1::OpenSes
     CCOE_ASSIGN_OR_RETURN(spec.sampling, rpc::DecodeSampling(open.sampling()));
     CCOE_ASSIGN_OR_RETURN(spec.stop, rpc::DecodeStop(open.stop()));
   }
+  for (const internal::v1::NextTurn& turn : open.next_turns()) {
+    CCOE_ASSIGN_OR_RETURN(input.next_turns.emplace_back(), rpc::DecodeTurn(turn));
+  }
   if (open.want_pooled()) spec.routing_layer = open.routing_layer();
   CCOE_RETURN_IF_ERROR(runtime::EncodeSession(model, input, max_context, &spec));
   spec.queue_deadline =

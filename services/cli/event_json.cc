@@ -14,6 +14,32 @@ std::string EnumWord(absl::string_view name, absl::string_view prefix) {
   return absl::AsciiStrToLower(absl::StripPrefix(name, prefix));
 }
 
+Json UsageJson(const v1::Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens()},
+          {"cached_tokens", usage.cached_tokens()},
+          {"completion_tokens", usage.completion_tokens()}};
+}
+
+Json StepJson(const v1::StepReport& step) {
+  return {{"step", step.step()},
+          {"route", RouteJson(step.route())},
+          {"instruction", step.instruction()},
+          {"finish_reason", ReasonName(step.reason())},
+          {"matched_stop", step.matched_stop()},
+          {"usage", UsageJson(step.usage())},
+          {"timings_ms",
+           {{"queue", Milliseconds(step.timings().queue())},
+            {"prefill", Milliseconds(step.timings().prefill())},
+            {"decode", Milliseconds(step.timings().decode())}}}};
+}
+
+Json CandidateJson(const v1::CandidateReport& candidate) {
+  return {{"domain", candidate.domain()},         {"expert", candidate.expert()},
+          {"version", candidate.version()},       {"mean_logprob", candidate.mean_logprob()},
+          {"selected", candidate.selected()},     {"finish_reason", ReasonName(candidate.reason())},
+          {"usage", UsageJson(candidate.usage())}};
+}
+
 }  // namespace
 
 std::string StageName(v1::RouteStage stage) {
@@ -42,8 +68,17 @@ Json StartedJson(const v1::Started& started) {
           {"seed", started.seed()}};
 }
 
+Json StepStartedJson(const v1::StepStarted& step) {
+  return {{"event", "step_started"},   {"step", step.step()},
+          {"domain", step.domain()},   {"expert", step.expert()},
+          {"version", step.version()}, {"instruction", step.instruction()}};
+}
+
 Json DeltaJson(const v1::Delta& delta) {
-  return {{"event", "delta"}, {"text", delta.text()}, {"token_ids", delta.token_ids()}};
+  return {{"event", "delta"},
+          {"text", delta.text()},
+          {"token_ids", delta.token_ids()},
+          {"step", delta.step()}};
 }
 
 void Append(const v1::GenerateStreamResponse& event, Answer* answer) {
@@ -66,8 +101,13 @@ void Append(const v1::GenerateStreamResponse& event, Answer* answer) {
 
 Json AnswerJson(const Answer& answer) {
   const v1::Finished& finished = answer.finished;
-  const v1::Usage& usage = finished.usage();
   const v1::Timings& timings = finished.timings();
+  Json steps = Json::array();
+  for (const v1::StepReport& step : finished.steps()) steps.push_back(StepJson(step));
+  Json candidates = Json::array();
+  for (const v1::CandidateReport& candidate : finished.candidates()) {
+    candidates.push_back(CandidateJson(candidate));
+  }
   const v1::RouteDecision& route = answer.started.route();
   return {{"event", "finished"},
           {"text", answer.text},
@@ -78,10 +118,9 @@ Json AnswerJson(const Answer& answer) {
           {"route", RouteJson(route)},
           {"finish_reason", ReasonName(finished.reason())},
           {"matched_stop", finished.matched_stop()},
-          {"usage",
-           {{"prompt_tokens", usage.prompt_tokens()},
-            {"cached_tokens", usage.cached_tokens()},
-            {"completion_tokens", usage.completion_tokens()}}},
+          {"usage", UsageJson(finished.usage())},
+          {"steps", steps},
+          {"candidates", candidates},
           {"timings_ms",
            {{"route", Milliseconds(timings.route())},
             {"queue", Milliseconds(timings.queue())},

@@ -11,6 +11,7 @@ namespace ccoe::cli {
 // How the API's messages look as JSON lines (docs/cli.md). Scripts depend on the field names.
 nlohmann::ordered_json RouteJson(const v1::RouteDecision& route);
 nlohmann::ordered_json StartedJson(const v1::Started& started);
+nlohmann::ordered_json StepStartedJson(const v1::StepStarted& step);
 nlohmann::ordered_json DeltaJson(const v1::Delta& delta);
 
 // An answer as it grew.

@@ -66,12 +66,7 @@ void AddRequestOptions(CLI::App* command, RequestOptions* options) {
 v1::GenerateRequest RequestFrom(const RequestOptions& options) {
   v1::GenerateRequest request;
   if (!options.domain.empty()) request.set_domain(options.domain);
-  if (!options.expert.empty()) {
-    const std::pair<std::string, std::string> parts =
-        absl::StrSplit(options.expert, absl::MaxSplits('@', 1));
-    request.mutable_expert()->set_name(parts.first);
-    request.mutable_expert()->set_version(parts.second);
-  }
+  if (!options.expert.empty()) *request.mutable_expert() = ExpertRefFrom(options.expert);
   v1::SamplingParams& sampling = *request.mutable_sampling();
   if (options.temperature) sampling.set_temperature(*options.temperature);
   if (options.top_k) sampling.set_top_k(*options.top_k);
@@ -83,6 +78,14 @@ v1::GenerateRequest RequestFrom(const RequestOptions& options) {
   for (const std::string& stop : options.stop) request.mutable_stop()->add_stop_sequences(stop);
   request.mutable_output()->set_token_ids(true);
   return request;
+}
+
+v1::ExpertRef ExpertRefFrom(const std::string& text) {
+  const std::pair<std::string, std::string> parts = absl::StrSplit(text, absl::MaxSplits('@', 1));
+  v1::ExpertRef expert;
+  expert.set_name(parts.first);
+  expert.set_version(parts.second);
+  return expert;
 }
 
 absl::StatusOr<std::string> ReadPrompt(const std::string& argument) {

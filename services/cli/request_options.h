@@ -43,6 +43,9 @@ void AddRequestOptions(CLI::App* command, RequestOptions* options);
 // Target, sampling, stop conditions and output of a request; no input yet.
 v1::GenerateRequest RequestFrom(const RequestOptions& options);
 
+// NAME or NAME@VERSION.
+v1::ExpertRef ExpertRefFrom(const std::string& text);
+
 // The prompt as it was given, or all of standard input for "-" (one newline at its end is dropped).
 // INVALID_ARGUMENT when it is empty or not UTF-8.
 absl::StatusOr<std::string> ReadPrompt(const std::string& argument);

@@ -33,6 +33,37 @@ v1::FinishReason ReasonProto(runtime::FinishReason reason) {
   return v1::FINISH_REASON_UNSPECIFIED;
 }
 
+v1::Timings TimingsProto(const runtime::Timings& timings) {
+  v1::Timings proto;
+  *proto.mutable_queue() = rpc::ToProto(timings.queue);
+  *proto.mutable_prefill() = rpc::ToProto(timings.prefill);
+  *proto.mutable_decode() = rpc::ToProto(timings.decode);
+  return proto;
+}
+
+void AddReport(const ResolvedStep& step, v1::Finished* finished) {
+  v1::StepReport& report = *finished->add_steps();
+  report.set_step(finished->steps_size() - 1);
+  *report.mutable_route() = ToProto(step.decision);
+  report.set_instruction(step.instruction);
+  report.set_reason(ReasonProto(step.finished.reason));
+  report.set_matched_stop(step.finished.matched_stop);
+  *report.mutable_usage() = ToProto(step.finished.usage);
+  *report.mutable_timings() = TimingsProto(step.finished.timings);
+}
+
+void AddCandidate(const ResolvedStep& step, const runtime::ExpertKey& selected,
+                  v1::Finished* finished) {
+  v1::CandidateReport& report = *finished->add_candidates();
+  report.set_domain(step.decision.domain);
+  report.set_expert(step.decision.expert.name);
+  report.set_version(step.decision.expert.version);
+  report.set_mean_logprob(step.mean_logprob);
+  report.set_selected(step.decision.expert == selected);
+  report.set_reason(ReasonProto(step.finished.reason));
+  *report.mutable_usage() = ToProto(step.finished.usage);
+}
+
 }  // namespace
 
 v1::RouteDecision ToProto(const RouteDecision& decision) {
@@ -107,18 +138,34 @@ v1::Started StartedProto(const CallInfo& info, const Resolved& resolved, uint64_
   return proto;
 }
 
-v1::Finished FinishedProto(const runtime::Finished& finished, absl::Duration route,
-                           absl::Duration total) {
+v1::StepStarted StepStartedProto(const Resolved& resolved, int step) {
+  const bool planned = !resolved.steps.empty();
+  const RouteDecision& decision = planned ? resolved.steps[step].decision : resolved.decision;
+  v1::StepStarted proto;
+  proto.set_step(step);
+  proto.set_domain(decision.domain);
+  proto.set_expert(decision.expert.name);
+  proto.set_version(decision.expert.version);
+  if (planned) proto.set_instruction(resolved.steps[step].instruction);
+  return proto;
+}
+
+v1::Finished FinishedProto(const runtime::Finished& finished, const ParsedRequest& request,
+                           const Resolved& resolved, absl::Duration total) {
   v1::Finished proto;
   proto.set_reason(ReasonProto(finished.reason));
   proto.set_matched_stop(finished.matched_stop);
   *proto.mutable_usage() = ToProto(finished.usage);
-  v1::Timings& timings = *proto.mutable_timings();
-  *timings.mutable_route() = rpc::ToProto(route);
-  *timings.mutable_queue() = rpc::ToProto(finished.timings.queue);
-  *timings.mutable_prefill() = rpc::ToProto(finished.timings.prefill);
-  *timings.mutable_decode() = rpc::ToProto(finished.timings.decode);
-  *timings.mutable_total() = rpc::ToProto(total);
+  *proto.mutable_timings() = TimingsProto(finished.timings);
+  *proto.mutable_timings()->mutable_route() = rpc::ToProto(resolved.route_time);
+  *proto.mutable_timings()->mutable_total() = rpc::ToProto(total);
+  for (const ResolvedStep& step : resolved.steps) {
+    if (request.plan.has_value()) {
+      AddReport(step, &proto);
+    } else {
+      AddCandidate(step, resolved.decision.expert, &proto);
+    }
+  }
   return proto;
 }
 

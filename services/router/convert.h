@@ -13,8 +13,11 @@ v1::Expert ExpertProto(const CatalogEntry& entry);
 v1::RouteResponse RouteResponseProto(const Resolved& resolved);
 v1::Usage ToProto(const runtime::Usage& usage);
 v1::Started StartedProto(const CallInfo& info, const Resolved& resolved, uint64_t seed);
-v1::Finished FinishedProto(const runtime::Finished& finished, absl::Duration route,
-                           absl::Duration total);
+// The step that begins: of a plan, or 0.
+v1::StepStarted StepStartedProto(const Resolved& resolved, int step);
+// The end of a request, with the reports of its steps.
+v1::Finished FinishedProto(const runtime::Finished& finished, const ParsedRequest& request,
+                           const Resolved& resolved, absl::Duration total);
 
 // The token's bytes come from the backbone.
 v1::TokenLogprob ToProto(const runtime::GeneratedToken& token, const Backbone& backbone);

@@ -24,6 +24,9 @@ internal::v1::SessionRequest MakeOpen(const SessionRequest& request) {
   open->set_request_id(request.request_id);
   open->set_traceparent(request.traceparent);
   rpc::EncodeInput(request.input.prompt, open->mutable_input());
+  for (const runtime::NextTurn& turn : request.input.next_turns) {
+    rpc::EncodeTurn(turn, open->add_next_turns());
+  }
   if (request.input.continuation.has_value()) {
     rpc::EncodeInput(*request.input.continuation, open->mutable_continuation());
   }
@@ -100,6 +103,12 @@ absl::Status RemoteSession::Deliver() {
     case SessionResponse::kDelta:
       listener_.OnDelta(rpc::DecodeDelta(response_.delta()));
       return absl::OkStatus();
+    case SessionResponse::kStepFinished: {
+      CCOE_ASSIGN_OR_RETURN(const runtime::Finished finished,
+                            rpc::DecodeFinished(response_.step_finished()));
+      listener_.OnStepFinished(finished);
+      return absl::OkStatus();
+    }
     case SessionResponse::kFinished: {
       CCOE_ASSIGN_OR_RETURN(const runtime::Finished finished,
                             rpc::DecodeFinished(response_.finished()));

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,10 +21,22 @@ namespace ccoe::router {
 class RouteProbe;
 class SessionCall;
 
+// One step of a request that has several: of a plan, or one of several experts that answer the same
+// prompt.
+struct ResolvedStep {
+  RouteDecision decision;
+  std::string instruction;  // of a plan
+  int max_tokens = 0;
+  std::shared_ptr<const Catalog> catalog;  // keeps the expert where it is
+  runtime::Finished finished;              // once it has ended
+  double mean_logprob = 0;                 // as is; of several experts
+};
+
 // Where a request goes, and by which catalog.
 struct Resolved {
-  RouteDecision decision;
-  bool undecided = false;  // the prompt's pooled state is still to decide
+  RouteDecision decision;           // of the first step; of several experts, in the end the chosen
+  std::vector<ResolvedStep> steps;  // empty for a request that has but one
+  bool undecided = false;           // the prompt's pooled state is still to decide
   std::shared_ptr<const Catalog> catalog;
   std::shared_ptr<const Gate> gate;
   absl::Duration route_time;        // the gate's own, of all stages
@@ -41,6 +54,9 @@ absl::StatusOr<std::optional<RouteDecision>> DecideRoute(const Catalog& catalog,
 absl::StatusOr<RouteDecision> DecideRouteByState(const Catalog& catalog, const Gate& gate,
                                                  const RoutingPolicy& policy,
                                                  absl::Span<const float> pooled);
+
+// `status` as the error of a request's step, counted from 0.
+absl::Status AtStep(const absl::Status& status, size_t step);
 
 // What the calls of a router share. Thread-safe; outlives them.
 class RouterCore {
@@ -69,6 +85,11 @@ class RouterCore {
   // once, on any thread, perhaps before it returns. Errors as of DecideRoute and GetCatalog.
   void Resolve(const ParsedRequest& request, absl::Time deadline,
                std::function<void(absl::StatusOr<Resolved>)> done);
+  // As Resolve, for a request with a plan or with several experts: all its steps. `session`
+  // identifies the request where the backbone has to compute a part's state. An error names the
+  // step.
+  void ResolveSteps(const ParsedRequest& request, const SessionRequest& session,
+                    absl::Time deadline, std::function<void(absl::StatusOr<Resolved>)> done);
   // Decides what Resolve left undecided. Errors as of DecideRouteByState.
   absl::Status Settle(const RoutingPolicy& policy, absl::Span<const float> pooled,
                       Resolved* resolved);
@@ -82,6 +103,9 @@ class RouterCore {
   // The gate of a catalog; made anew when the catalog has changed.
   std::shared_ptr<const Gate> GateFor(const std::shared_ptr<const Catalog>& catalog);
   void AddProbe(const std::shared_ptr<RouteProbe>& probe);
+  // Classify, for a request that has its place.
+  void Decide(const ParsedRequest& request, SessionRequest session, absl::Time deadline,
+              std::function<void(absl::StatusOr<Resolved>)> done);
   absl::StatusOr<Resolved> ResolveNow(const ParsedRequest& request,
                                       std::shared_ptr<const Catalog> catalog,
                                       std::string_view text);

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -22,8 +23,9 @@ struct CallInfo {
 
 // One request from its arrival to its end, without the transport: admission, target, session,
 // metrics, log line. A transport derives from it, is held by a shared_ptr until it has seen Ended,
-// and hears of what happens through three functions, called one at a time, on any thread; Ended
-// comes exactly once, last. The other functions are thread-safe.
+// and hears of what happens through four functions, called one at a time, on any thread; Ended
+// comes exactly once, last. The other functions are thread-safe. Of a request that several experts
+// answer it hears once the choice is made, and then of the chosen one alone.
 class SessionCall : public runtime::SessionListener,
                     public std::enable_shared_from_this<SessionCall> {
  public:
@@ -39,6 +41,8 @@ class SessionCall : public runtime::SessionListener,
  protected:
   // Blocks are reserved and the expert is known: resolved() is whole from here on.
   virtual void Admitted() = 0;
+  // The request's step() begins, which is not the first: resolved().steps[step()].
+  virtual void StepBegan() {}
   virtual void Piece(const runtime::Delta& delta) = 0;
   virtual void Ended(const absl::StatusOr<runtime::Finished>& result) = 0;
 
@@ -49,16 +53,27 @@ class SessionCall : public runtime::SessionListener,
   absl::Time deadline() const;
   const ParsedRequest& request() const { return request_; }
   const Resolved& resolved() const { return resolved_; }
+  // That runs, of a plan; 0 for a request without one.
+  int step() const { return request_.plan.has_value() ? step_ : 0; }
 
  private:
   void OnRouteState(absl::Span<const float> pooled) final;
   void OnAdmitted() final;
   void OnDelta(const runtime::Delta& delta) final;
+  void OnStepFinished(const runtime::Finished& finished) final;
   void OnFinished(const runtime::Finished& finished) final;
   void OnFailed(const absl::Status& status) final;
 
   void Open(absl::StatusOr<Resolved> resolved);
   SessionRequest MakeSessionRequest() const;
+  // Adds the steps of a plan, or of several experts, to their session.
+  void AddSteps(SessionRequest* session) const;
+  bool chooses() const { return !request_.experts.empty(); }
+  void ObserveToken();
+  void CloseStep(const runtime::Finished& finished);
+  void PassText(const std::string& text);
+  // Chooses among several experts' answers, and tells the transport of it.
+  void Choose();
   // Bookkeeping and Ended.
   void End(const absl::StatusOr<runtime::Finished>& result);
   void Report(const absl::StatusOr<runtime::Finished>& result);
@@ -72,6 +87,10 @@ class SessionCall : public runtime::SessionListener,
   absl::Time last_token_at_ = absl::InfinitePast();
   absl::Duration ttft_ = absl::ZeroDuration();
   int64_t tokens_ = 0;
+  int step_ = 0;                                      // of resolved_.steps
+  int step_offset_ = 0;                               // tokens of the steps before
+  runtime::Finished outcome_;                         // of the whole request, as its steps end
+  std::vector<std::vector<runtime::Delta>> answers_;  // of several experts, until the choice
 
   base::Mutex mutex_;
   std::optional<runtime::SessionId> session_ ABSL_GUARDED_BY(mutex_);

@@ -32,12 +32,18 @@ void StreamCall::Admitted() {
   v1::GenerateStreamResponse started;
   *started.mutable_started() = StartedProto(info(), resolved(), request().sampling.seed);
   Push(std::move(started));
-  v1::GenerateStreamResponse step;
-  const RouteDecision& decision = resolved().decision;
-  step.mutable_step_started()->set_domain(decision.domain);
-  step.mutable_step_started()->set_expert(decision.expert.name);
-  step.mutable_step_started()->set_version(decision.expert.version);
-  Push(std::move(step));
+  PushStepStarted();
+}
+
+void StreamCall::StepBegan() {
+  base::MutexLock lock(&mutex_);
+  PushStepStarted();
+}
+
+void StreamCall::PushStepStarted() {
+  v1::GenerateStreamResponse event;
+  *event.mutable_step_started() = StepStartedProto(resolved(), step());
+  Push(std::move(event));
 }
 
 void StreamCall::Piece(const runtime::Delta& delta) {
@@ -55,6 +61,7 @@ void StreamCall::PushDelta(const runtime::Delta& delta) {
   v1::Delta& proto = *event.mutable_delta();
   proto.set_text(delta.text);
   proto.set_token_offset(delta.token_offset);
+  proto.set_step(step());
   for (const runtime::GeneratedToken& token : delta.tokens) {
     if (request().wants_token_ids) proto.add_token_ids(token.id);
     if (request().sampling.top_logprobs >= 0) {
@@ -75,7 +82,7 @@ void StreamCall::Ended(const absl::StatusOr<runtime::Finished>& result) {
     }
     v1::GenerateStreamResponse event;
     *event.mutable_finished() =
-        FinishedProto(*result, resolved().route_time, absl::Now() - arrival());
+        FinishedProto(*result, request(), resolved(), absl::Now() - arrival());
     Push(std::move(event));
   } else if (base::ReasonOf(result.status()) == base::Reason::kSlowReader) {
     queue_.clear();

@@ -28,6 +28,7 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateStreamRespo
 
  private:
   void Admitted() override;
+  void StepBegan() override;
   void Piece(const runtime::Delta& delta) override;
   void Ended(const absl::StatusOr<runtime::Finished>& result) override;
 
@@ -35,6 +36,7 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateStreamRespo
   void OnCancel() override;
   void OnDone() override;
 
+  void PushStepStarted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushDelta(const runtime::Delta& delta) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Push(v1::GenerateStreamResponse event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Writes what comes next, or finishes the call.

@@ -81,7 +81,7 @@ class GenerateCall final : public UnaryCall {
     response_.mutable_text()->append(finished.text);
     *response_.mutable_started() = StartedProto(info(), resolved(), request().sampling.seed);
     *response_.mutable_finished() =
-        FinishedProto(finished, resolved().route_time, absl::Now() - arrival());
+        FinishedProto(finished, request(), resolved(), absl::Now() - arrival());
   }
 
   v1::GenerateResponse& response_;

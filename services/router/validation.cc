@@ -3,6 +3,7 @@
 #include <google/protobuf/reflection.h>
 #include <google/protobuf/unknown_field_set.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "common/base/error.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/proto_time.h"
+#include "services/router/plan.h"
 
 namespace ccoe::router {
 namespace {
@@ -18,6 +20,7 @@ namespace {
 constexpr int kMaxStopSequences = 16;
 constexpr size_t kMaxStopBytes = 256;
 constexpr int kMaxTopLogprobs = 20;
+constexpr int kMaxExperts = 4;  // that answer one request
 
 // Variadic, so that a message is put together only where there is something wrong.
 template <typename... Parts>
@@ -179,12 +182,11 @@ absl::StatusOr<absl::Duration> ParseQueueTime(const Request& request, const Limi
   return std::min(value, limits.max_queue_time);
 }
 
-// Input, target, routing and queue time, which Generate and Score have in common.
+// Target, routing and queue time, which Generate and Score have in common.
 template <typename Request>
 absl::StatusOr<ParsedRequest> ParseCommon(const Request& request, const Limits& limits) {
   ParsedRequest parsed;
   CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(request));
-  CCOE_ASSIGN_OR_RETURN(parsed.input, ParseInput(request));
   CCOE_ASSIGN_OR_RETURN(parsed.target, ParseTarget(request));
   if (request.has_routing() && !std::holds_alternative<std::monostate>(parsed.target)) {
     return Invalid("routing", " is for requests without a target: leave one of them out");
@@ -192,6 +194,71 @@ absl::StatusOr<ParsedRequest> ParseCommon(const Request& request, const Limits& 
   CCOE_ASSIGN_OR_RETURN(parsed.routing, ParseRouting(request.routing()));
   CCOE_ASSIGN_OR_RETURN(parsed.max_queue_time, ParseQueueTime(request, limits));
   return parsed;
+}
+
+absl::StatusOr<PlanStep> ParseStep(const v1::PlanStep& step, int max_tokens, const Limits& limits) {
+  PlanStep parsed;
+  CCOE_ASSIGN_OR_RETURN(parsed.target, ParseTarget(step));
+  if (step.instruction().empty()) return Invalid("plan.steps.instruction", " is empty");
+  parsed.instruction = step.instruction();
+  parsed.max_tokens = step.has_max_tokens() ? step.max_tokens() : max_tokens;
+  CCOE_RETURN_IF_ERROR(
+      CheckClosed("plan.steps.max_tokens", parsed.max_tokens, 1, limits.max_output_tokens));
+  return parsed;
+}
+
+// `parsed` has the request's input, target and stop conditions.
+absl::StatusOr<ParsedPlan> ParsePlan(const v1::GenerateRequest& request,
+                                     const ParsedRequest& parsed, const Limits& limits) {
+  const v1::Plan& plan = request.plan();
+  if (plan.automatic() != plan.steps().empty()) {
+    return Invalid("plan", ": set either `automatic` or `steps`");
+  }
+  if (plan.steps_size() > kMaxPlanSteps) {
+    return Invalid("plan.steps", " has ", plan.steps_size(), " entries, more than ", kMaxPlanSteps);
+  }
+  if (!std::holds_alternative<std::monostate>(parsed.target)) {
+    return Invalid("plan", " is for requests without a target: its steps have their own");
+  }
+  if (!std::holds_alternative<std::vector<model::Message>>(parsed.input.prompt)) {
+    return Invalid("plan", " needs a chat: its steps are turns of a conversation");
+  }
+  if (plan.automatic() && parsed.stop.max_tokens == 0) {
+    return Invalid("plan", " needs stop.max_tokens to be at least 1");
+  }
+  ParsedPlan result;
+  for (const v1::PlanStep& step : plan.steps()) {
+    CCOE_ASSIGN_OR_RETURN(result.steps.emplace_back(),
+                          ParseStep(step, parsed.stop.max_tokens, limits));
+  }
+  result.max_total_tokens =
+      plan.has_max_total_tokens() ? plan.max_total_tokens() : limits.max_output_tokens;
+  CCOE_RETURN_IF_ERROR(CheckClosed("plan.max_total_tokens", result.max_total_tokens,
+                                   std::max(1, plan.steps_size()), limits.max_output_tokens));
+  return result;
+}
+
+absl::StatusOr<std::vector<runtime::ExpertKey>> ParseExperts(const v1::GenerateRequest& request,
+                                                             const ParsedRequest& parsed) {
+  std::vector<runtime::ExpertKey> experts;
+  if (request.experts().empty() && request.select() == v1::SELECT_UNSPECIFIED) return experts;
+  if (request.select() != v1::SELECT_BEST) return Invalid("select", " must be BEST");
+  if (request.experts_size() < 2 || request.experts_size() > kMaxExperts) {
+    return Invalid("experts", " has ", request.experts_size(), " entries, not 2 to ", kMaxExperts);
+  }
+  if (parsed.plan.has_value() || !std::holds_alternative<std::monostate>(parsed.target)) {
+    return Invalid("experts", " is for requests without a target and a plan");
+  }
+  if (parsed.stop.max_tokens == 0) return Invalid("experts", " needs stop.max_tokens above 0");
+  for (const v1::ExpertRef& expert : request.experts()) {
+    if (expert.name().empty()) return Invalid("experts.name", " is empty");
+    runtime::ExpertKey key{expert.name(), expert.version()};
+    if (std::find(experts.begin(), experts.end(), key) != experts.end()) {
+      return Invalid("experts", " has '", key.name, "' twice");
+    }
+    experts.push_back(std::move(key));
+  }
+  return experts;
 }
 
 }  // namespace
@@ -231,6 +298,10 @@ absl::Status CheckNoUnknownFields(const google::protobuf::Message& message) {
 absl::StatusOr<ParsedRequest> ParseGenerate(const v1::GenerateRequest& request,
                                             const Limits& limits, uint64_t fresh_seed) {
   CCOE_ASSIGN_OR_RETURN(ParsedRequest parsed, ParseCommon(request, limits));
+  if (request.input_case() != v1::GenerateRequest::INPUT_NOT_SET ||
+      request.plan().steps().empty()) {
+    CCOE_ASSIGN_OR_RETURN(parsed.input, ParseInput(request));
+  }
   CCOE_ASSIGN_OR_RETURN(parsed.sampling, ParseSampling(request.sampling(), fresh_seed));
   CCOE_ASSIGN_OR_RETURN(parsed.stop, ParseStop(request.stop(), limits));
   if (request.output().has_top_logprobs()) {
@@ -239,11 +310,16 @@ absl::StatusOr<ParsedRequest> ParseGenerate(const v1::GenerateRequest& request,
     parsed.sampling.top_logprobs = request.output().top_logprobs();
   }
   parsed.wants_token_ids = request.output().token_ids();
+  if (request.has_plan()) {
+    CCOE_ASSIGN_OR_RETURN(parsed.plan, ParsePlan(request, parsed, limits));
+  }
+  CCOE_ASSIGN_OR_RETURN(parsed.experts, ParseExperts(request, parsed));
   return parsed;
 }
 
 absl::StatusOr<ParsedRequest> ParseScore(const v1::ScoreRequest& request, const Limits& limits) {
   CCOE_ASSIGN_OR_RETURN(ParsedRequest parsed, ParseCommon(request, limits));
+  CCOE_ASSIGN_OR_RETURN(parsed.input, ParseInput(request));
   switch (request.continuation_case()) {
     case v1::ScoreRequest::kContinuationText:
       if (request.continuation_text().empty()) return Invalid("continuation_text", " is empty");

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -35,6 +36,18 @@ struct RoutingPolicy {
   OnUnsure on_unsure = OnUnsure::kGeneral;
 };
 
+// One step of a plan as the client gave it.
+struct PlanStep {
+  Target target;
+  std::string instruction;
+  int max_tokens = 0;
+};
+
+struct ParsedPlan {
+  std::vector<PlanStep> steps;  // empty: the last user message is split
+  int max_total_tokens = 0;
+};
+
 struct ParsedInput {
   runtime::PromptInput prompt;
   // What the gate looks at: the text, or a conversation's last user message. nullopt for token ids.
@@ -46,6 +59,8 @@ struct ParsedRequest {
   ParsedInput input;
   std::optional<runtime::PromptInput> continuation;  // to score
   Target target;
+  std::optional<ParsedPlan> plan;           // of a conversation, without a target
+  std::vector<runtime::ExpertKey> experts;  // that are all to answer, without a target; or none
   RoutingPolicy routing;
   bool explain_route = false;
   runtime::SamplingParams sampling;
