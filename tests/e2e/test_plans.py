@@ -1,0 +1,217 @@
+"""Requests that several experts answer: in steps over one context, or for the best answer."""
+
+import json
+
+import api
+import grpc
+import processes
+import prompts
+import pytest
+
+generation, types = api.generation, api.types
+
+STEPS = [("sql", prompts.SQL), ("birds", "Which bird would ask that?"),
+         ("general", "Say it in one short sentence."), ("sql", "And now only those of this year.")]
+
+
+def planned(steps, max_tokens=12, **fields):
+    """A request whose steps are given, and which has no input besides."""
+    message = api.request("", max_tokens=max_tokens, **fields)
+    message.ClearField("chat")
+    for domain, instruction in steps:
+        message.plan.steps.add(domain=domain, instruction=instruction)
+    return message
+
+
+def run_steps(events):
+    """The text, ids and expert of every step, and the last event."""
+    steps, finished = [], None
+    for event in events:
+        kind = event.WhichOneof("event")
+        if kind == "step_started":
+            assert event.step_started.step == len(steps)
+            steps.append({"text": "", "ids": [], "started": event.step_started})
+        elif kind == "delta":
+            assert event.delta.step == len(steps) - 1
+            assert event.delta.token_offset == sum(len(step["ids"]) for step in steps)
+            steps[-1]["text"] += event.delta.text
+            steps[-1]["ids"] += event.delta.token_ids
+        elif kind == "finished":
+            finished = event.finished
+    for step in steps[1:]:
+        assert step["text"].startswith("\n\n")
+        step["text"] = step["text"][2:]
+    return steps, finished
+
+
+def conversation(steps, answers):
+    """The messages that step len(answers) finds."""
+    messages = []
+    for (_, instruction), answer in zip(steps, answers + [None]):
+        messages.append(types.ChatMessage(role=types.ROLE_USER, content=instruction))
+        if answer is not None:
+            messages.append(types.ChatMessage(role=types.ROLE_ASSISTANT, content=answer))
+    return types.Chat(messages=messages)
+
+
+def test_every_step_answers_as_the_conversation_would(client, shared):
+    before = shared.load()
+    steps, finished = run_steps(client.stream(planned(STEPS)))
+    assert [step["started"].domain for step in steps] == [domain for domain, _ in STEPS]
+    assert [step["started"].instruction for step in steps] == [text for _, text in STEPS]
+    compared = 0
+    for index, (domain, _) in enumerate(STEPS):
+        message = api.request("", max_tokens=12, domain=domain)
+        message.chat.CopyFrom(conversation(STEPS[:index + 1],
+                                           [step["text"] for step in steps[:index]]))
+        alone = client.answer(message)
+        # An answer that was cut within a word, or ends in blanks, is tokenized otherwise in a
+        # conversation: then the tokens cannot be compared.
+        report = finished.steps[index]
+        if alone.finished.usage.prompt_tokens == report.usage.prompt_tokens:
+            assert steps[index]["ids"] == alone.token_ids, f"step {index}"
+            compared += 1
+        assert report.usage.completion_tokens == len(steps[index]["ids"])
+        assert report.route.domain == domain
+    assert compared >= 2
+    assert finished.steps[0].usage.cached_tokens == 0
+    for report in finished.steps[1:]:
+        assert report.usage.cached_tokens > report.usage.prompt_tokens / 2
+    assert finished.usage.completion_tokens == sum(len(step["ids"]) for step in steps)
+    processes.wait_until(lambda: shared.load() == before, what="that nothing is left")
+
+
+def test_one_process_answers_the_same(client, cli, model, experts):
+    arguments = [argument for domain, text in STEPS for argument in ("--step", f"{domain}: {text}")]
+    embedded = cli("generate", "--model", model, "--experts", experts, "--json", "--max-tokens", 12,
+                   "--temperature", 0, *arguments)
+    assert embedded.returncode == 0, embedded.stderr
+    last = json.loads(embedded.stdout.splitlines()[-1])
+    answer = client.answer(planned(STEPS))
+    assert last["text"] == answer.text
+    assert last["token_ids"] == answer.token_ids
+    assert [step["usage"]["prompt_tokens"] for step in last["steps"]] == \
+        [step.usage.prompt_tokens for step in answer.finished.steps]
+
+
+def test_a_prompt_is_split_where_it_asks_two_domains(client):
+    message = api.request("Write an SQL query that lists all customers, then tell me where the heron "
+                          "builds its nest.", max_tokens=8)
+    message.plan.automatic = True
+    steps, finished = run_steps(client.stream(message))
+    assert [step["started"].domain for step in steps] == ["sql", "birds"]
+    assert steps[0]["started"].instruction == "Write an SQL query that lists all customers"
+    assert len(finished.steps) == 2
+
+
+@pytest.mark.parametrize("domain", sorted(prompts.BY_DOMAIN))
+def test_a_prompt_of_one_domain_is_no_plan(client, domain):
+    message = api.request(prompts.BY_DOMAIN[domain], max_tokens=8)
+    whole = client.answer(message)
+    message.plan.automatic = True
+    answer = client.answer(message)
+    assert answer.token_ids == whole.token_ids
+    assert answer.started.route.domain == domain
+    assert not answer.finished.steps
+
+
+def test_limits_hold_for_each_step_and_for_all(client):
+    message = planned(STEPS[:2], max_tokens=50)
+    message.stop.ignore_end_of_generation = True
+    message.plan.steps[0].max_tokens = 5
+    message.plan.max_total_tokens = 11
+    finished = client.answer(message).finished
+    assert finished.steps[0].usage.completion_tokens < 5
+    assert finished.usage.completion_tokens <= 11
+
+
+def test_a_step_that_fails_is_named_and_the_others_stay(deployment):
+    with api.Client(deployment.router.listen) as client:
+        message = planned(STEPS[:2], max_tokens=40)
+        message.stop.ignore_end_of_generation = True
+        text = {0: "", 1: ""}
+        killed = False
+        with pytest.raises(grpc.RpcError) as error:
+            for event in client.stream(message):
+                if event.WhichOneof("event") != "delta":
+                    continue
+                text[event.delta.step] += event.delta.text
+                if event.delta.step == 1 and event.delta.token_ids and not killed:
+                    deployment.experts[1].kill()
+                    killed = True
+        failure = api.failure(error.value)
+        assert failure.metadata["step"] == "1"
+        assert failure.reason == "EXPERT_UNAVAILABLE" or failure.code == grpc.StatusCode.UNAVAILABLE
+        alone = planned(STEPS[:1], max_tokens=40)
+        alone.stop.ignore_end_of_generation = True
+        assert text[0] == client.answer(alone).text
+
+
+def test_the_best_of_several_answers_is_kept(client, shared):
+    before = shared.load()
+    message = api.request(prompts.SQL, max_tokens=12)
+    message.select = generation.SELECT_BEST
+    for name in ("birds", "sql", "general"):
+        message.experts.add(name=name)
+    answer = client.answer(message)
+    reports = answer.finished.candidates
+    assert [report.expert for report in reports] == ["birds", "sql", "general"]
+    best = max(reports, key=lambda report: report.mean_logprob)
+    assert [report.selected for report in reports] == [report is best for report in reports]
+    assert answer.started.route.expert == best.expert
+    assert answer.finished.usage.completion_tokens == \
+        sum(report.usage.completion_tokens for report in reports)
+    # The prompt ran through the backbone once.
+    assert reports[0].usage.cached_tokens == 0
+    assert all(report.usage.cached_tokens == report.usage.prompt_tokens - 1
+               for report in reports[1:])
+    for report in reports:
+        alone = api.request(prompts.SQL, max_tokens=12, domain=report.domain)
+        alone.output.top_logprobs = 0
+        logprobs, ids = [], []
+        for event in client.stream(alone):
+            logprobs += [token.logprob for token in event.delta.logprobs]
+            ids += event.delta.token_ids
+        assert report.mean_logprob == pytest.approx(sum(logprobs) / len(logprobs), abs=1e-6)
+        if report.selected:
+            assert answer.token_ids == ids
+    processes.wait_until(lambda: shared.load() == before, what="that nothing is left")
+
+
+def _with(change):
+    message = planned(STEPS[:2])
+    change(message)
+    return message
+
+
+@pytest.mark.parametrize("message, field", [
+    (_with(lambda m: setattr(m, "domain", "sql")), "plan"),
+    (_with(lambda m: setattr(m.plan, "automatic", True)), "plan"),
+    (_with(lambda m: setattr(m.text, "text", "hello")), "plan"),
+    (_with(lambda m: setattr(m.plan.steps[1], "instruction", "")), "plan.steps.instruction"),
+    (_with(lambda m: setattr(m.plan.steps[1], "max_tokens", 0)), "plan.steps.max_tokens"),
+    (_with(lambda m: setattr(m.plan, "max_total_tokens", 1)), "plan.max_total_tokens"),
+    (_with(lambda m: m.plan.steps.extend(m.plan.steps[:1] * 7)), "plan.steps"),
+    (_with(lambda m: m.experts.add(name="sql")), "select"),
+    (api.request("x", select=generation.SELECT_BEST), "experts"),
+    (api.request("x", select=generation.SELECT_BEST,
+                 experts=[types.ExpertRef(name="sql")] * 2), "experts"),
+])
+def test_what_makes_no_sense_is_refused(client, message, field):
+    failure = api.failure_of(client.answer, message)
+    assert failure.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.metadata["field"] == field
+
+
+def test_steps_that_do_not_fit_the_context_are_refused(client):
+    message = planned(STEPS[:2], max_tokens=4096)
+    message.plan.ClearField("max_total_tokens")
+    message.plan.steps[0].instruction = "many words " * 3500
+    failure = api.failure_of(client.answer, message)
+    assert failure.reason == "PROMPT_TOO_LONG"
+
+
+def test_an_unknown_expert_is_named_with_its_step(client):
+    failure = api.failure_of(client.answer, planned([STEPS[0], ("nobody", "Do it for me.")]))
+    assert failure.code == grpc.StatusCode.NOT_FOUND
+    assert failure.metadata["step"] == "1"
