@@ -19,17 +19,23 @@ constexpr int kMinWords = 3;  // of a part
 constexpr double kSureConfidence = 0.6;
 constexpr absl::string_view kFence = "```";
 
-// Begin a further instruction after "and", "," or ";", or by themselves in a sentence.
-constexpr std::array<absl::string_view, 8> kConnectors = {
-    "then", "next", "afterwards", "finally", "lastly", "secondly", "thirdly", "also"};
+// Begin a further instruction after a punctuation mark or "and".
+constexpr std::array<absl::string_view, 9> kConnectors = {
+    "then", "next", "afterwards", "finally", "lastly", "secondly", "thirdly", "also", "now"};
 // The verbs of commands; they begin an instruction after "and" or a comma.
-constexpr std::array<absl::string_view, 38> kVerbs = {
-    "add",       "answer",    "build",    "calculate", "check",     "compare",   "compute",
-    "convert",   "count",     "create",   "define",    "describe",  "design",    "determine",
-    "discuss",   "draft",     "estimate", "evaluate",  "explain",   "find",      "generate",
-    "give",      "implement", "list",     "name",      "outline",   "prove",     "quote",
-    "retrieve",  "say",       "show",     "solve",     "summarise", "summarize", "tell",
-    "translate", "what",      "write"};
+constexpr std::array<absl::string_view, 42> kVerbs = {
+    "add",     "answer",    "build",     "calculate", "check",    "compare",   "compute",
+    "convert", "count",     "create",    "define",    "describe", "design",    "determine",
+    "discuss", "draft",     "estimate",  "evaluate",  "explain",  "find",      "generate",
+    "give",    "implement", "list",      "make",      "name",     "outline",   "prove",
+    "provide", "quote",     "retrieve",  "return",    "say",      "show",      "simplify",
+    "solve",   "state",     "summarise", "summarize", "tell",     "translate", "write"};
+// Begin a question.
+constexpr std::array<absl::string_view, 16> kQuestions = {
+    "what", "which", "who", "whose", "when", "where", "why",    "how",
+    "is",   "are",   "do",  "does",  "did",  "can",   "should", "may"};
+// May stand before the verb of a command.
+constexpr std::array<absl::string_view, 4> kPolite = {"please", "first", "kindly", "just"};
 
 template <size_t kCount>
 bool IsOneOf(absl::string_view word, const std::array<absl::string_view, kCount>& words) {
@@ -47,43 +53,58 @@ absl::string_view TakeWord(absl::string_view* text) {
   return word;
 }
 
-// "1. ", "2) ", "- " or "* ".
-bool BeginsListItem(absl::string_view line) {
-  line = absl::StripLeadingAsciiWhitespace(line);
+// What follows "1. ", "2) ", "- " or "* " at the beginning of a text; all of it where there is
+// none.
+absl::string_view AfterListMark(absl::string_view text) {
+  text = absl::StripLeadingAsciiWhitespace(text);
   size_t digits = 0;
-  while (digits < line.size() && absl::ascii_isdigit(line[digits])) ++digits;
-  const bool number = digits > 0 && digits <= 2 && digits < line.size() &&
-                      (line[digits] == '.' || line[digits] == ')');
-  const size_t mark = number ? digits : 0;
-  if (!number && (line.empty() || (line[0] != '-' && line[0] != '*'))) return false;
-  return mark + 1 < line.size() && line[mark + 1] == ' ';
+  while (digits < text.size() && absl::ascii_isdigit(text[digits])) ++digits;
+  const char mark = digits < text.size() ? text[digits] : '\0';
+  const bool number = digits > 0 && digits <= 2 && (mark == '.' || mark == ')');
+  const bool bullet = digits == 0 && (mark == '-' || mark == '*');
+  const bool marked =
+      (number || bullet) && digits + 1 < text.size() && absl::ascii_isspace(text[digits + 1]);
+  return marked ? absl::StripLeadingAsciiWhitespace(text.substr(digits + 1)) : text;
 }
 
-// Whether a further instruction begins at `rest`, which follows the character `before`.
-bool BeginsInstruction(char before, absl::string_view rest) {
-  if (before == '\n') return BeginsListItem(rest) || absl::StartsWith(rest, "\n");
-  if (!absl::ascii_isspace(before) && before != ';') return false;
-  absl::string_view text = absl::StripLeadingAsciiWhitespace(rest);
-  if (text.size() != rest.size()) return false;  // not at a word
-  absl::string_view word = TakeWord(&text);
-  if (!absl::EqualsIgnoreCase(word, "and")) return IsOneOf(word, kConnectors);
-  word = TakeWord(&text);
-  return IsOneOf(word, kConnectors) || IsOneOf(word, kVerbs);
+bool BeginsListItem(absl::string_view line) {
+  return AfterListMark(line).size() < absl::StripLeadingAsciiWhitespace(line).size();
 }
 
-// Whether the text before `end` ends a sentence, or a clause before a command.
-bool EndsSentence(absl::string_view text, size_t end, absl::string_view rest) {
-  if (end < 2 || !absl::ascii_isspace(text[end - 1])) return false;
-  const absl::string_view before = absl::StripTrailingAsciiWhitespace(text.substr(0, end));
-  if (before.empty()) return false;
+bool IsPunctuation(char c) {
+  return c == ',' || c == ';' || c == '.' || c == '!' || c == '?' || c == ':';
+}
+
+// Whether "." at the end of `text` belongs to a letter, "A." or "v.", or to a number that begins a
+// line.
+bool EndsWithLabel(absl::string_view text) {
+  text.remove_suffix(1);
+  size_t letters = 0;
+  while (letters < text.size() && absl::ascii_isalpha(text[text.size() - 1 - letters])) ++letters;
+  size_t digits = 0;
+  while (digits < text.size() && absl::ascii_isdigit(text[text.size() - 1 - digits])) ++digits;
+  const bool line_begins = digits == text.size() || text[text.size() - 1 - digits] == '\n';
+  return letters == 1 || (digits > 0 && line_begins);
+}
+
+// Whether a part ends before `at`, which is neither the beginning nor the end of the text.
+bool EndsPart(absl::string_view text, size_t at) {
+  const absl::string_view before = absl::StripTrailingAsciiWhitespace(text.substr(0, at));
+  absl::string_view rest = text.substr(at);
+  if (before.empty() || before.size() == at || absl::ascii_isspace(rest[0])) {
+    return !before.empty() && text[at - 1] == '\n' && rest[0] == '\n';  // an empty line
+  }
+  if (text[at - 1] == '\n' && BeginsListItem(rest)) return true;
   const char last = before.back();
-  absl::string_view number = before.substr(0, before.size() - 1);
-  while (!number.empty() && absl::ascii_isdigit(number.back())) number.remove_suffix(1);
-  const bool list_item =
-      number.size() + 1 < before.size() && (number.empty() || number.back() == '\n');
-  if (list_item) return false;
-  if (last == '.' || last == '?' || last == '!' || last == ';') return true;
-  return last == ',' && IsOneOf(TakeWord(&rest), kVerbs);
+  if (last == '?' || last == '!' || last == ';') return true;
+  if (last == '.') return !EndsWithLabel(before);
+  const absl::string_view word = TakeWord(&rest);
+  if (absl::EqualsIgnoreCase(word, "and")) {
+    const absl::string_view next = TakeWord(&rest);
+    return IsOneOf(next, kConnectors) || IsOneOf(next, kVerbs);
+  }
+  return IsPunctuation(last) &&
+         (IsOneOf(word, kConnectors) || (last == ',' && IsOneOf(word, kVerbs)));
 }
 
 int Words(absl::string_view text) {
@@ -97,6 +118,27 @@ int Words(absl::string_view text) {
   return words;
 }
 
+// A command or a question, and not what one is about.
+bool IsInstruction(absl::string_view text) {
+  text = AfterListMark(text);
+  if (absl::StrContains(text, '?')) return true;
+  absl::string_view word = TakeWord(&text);
+  if (absl::EqualsIgnoreCase(word, "and")) word = TakeWord(&text);
+  if (IsOneOf(word, kConnectors)) return true;
+  while (IsOneOf(word, kPolite)) {
+    if (absl::StartsWith(text, ",")) text = absl::StripLeadingAsciiWhitespace(text.substr(1));
+    word = TakeWord(&text);
+  }
+  // "Given a table t, write ...": a command after what it is about.
+  while (!IsOneOf(word, kVerbs) && !IsOneOf(word, kQuestions)) {
+    const size_t comma = text.find(',');
+    if (comma == absl::string_view::npos) return false;
+    text = absl::StripLeadingAsciiWhitespace(text.substr(comma + 1));
+    word = TakeWord(&text);
+  }
+  return true;
+}
+
 bool IsSure(const RouteDecision& decision) {
   return decision.stage == RouteStage::kRules || decision.stage == RouteStage::kExplicit ||
          (decision.stage == RouteStage::kLearned && decision.confidence >= kSureConfidence);
@@ -104,7 +146,7 @@ bool IsSure(const RouteDecision& decision) {
 
 // Without what joined it to the part before.
 std::string Instruction(absl::string_view text) {
-  text = absl::StripAsciiWhitespace(text);
+  text = absl::StripAsciiWhitespace(AfterListMark(text));
   while (!text.empty() && (text.back() == ',' || text.back() == ';')) text.remove_suffix(1);
   absl::string_view rest = text;
   if (absl::EqualsIgnoreCase(TakeWord(&rest), "and")) text = rest;
@@ -127,7 +169,7 @@ std::vector<absl::string_view> SplitInstructions(absl::string_view text) {
       continue;
     }
     if (fenced || i == 0) continue;
-    if (!BeginsInstruction(text[i - 1], rest) && !EndsSentence(text, i, rest)) continue;
+    if (!EndsPart(text, i)) continue;
     if (Words(text.substr(begin, i - begin)) < kMinWords || Words(rest) < kMinWords) continue;
     parts.push_back(text.substr(begin, i - begin));
     begin = i;
@@ -146,7 +188,7 @@ std::vector<PlannedStep> JoinSteps(absl::Span<const absl::string_view> parts,
   };
   std::vector<Group> groups;
   for (size_t i = 0; i < parts.size(); ++i) {
-    const bool sure = IsSure(decisions[i]);
+    const bool sure = IsSure(decisions[i]) && IsInstruction(parts[i]);
     const bool goes_on =
         !groups.empty() && (!sure || groups.back().sure == kNone ||
                             decisions[groups.back().sure].domain == decisions[i].domain);

@@ -13,10 +13,10 @@ namespace ccoe::router {
 
 inline constexpr int kMaxPlanSteps = 8;
 
-// The instructions of a text, in order: it is cut before the items of a list, after sentences,
-// before "then" and its like, and where "and" or a comma stands before the verb of a command. Never
-// within a fenced block of code, nor so that a part has fewer than three words. The parts together
-// are the text.
+// The instructions of a text, in order: it is cut before the items of a list, after sentences and
+// empty lines, before "then" and its like, and where "and" or a comma stands before the verb of a
+// command. Never within a fenced block of code, nor so that a part has fewer than three words. The
+// parts together are the text.
 std::vector<absl::string_view> SplitInstructions(absl::string_view text);
 
 struct PlannedStep {
@@ -25,8 +25,8 @@ struct PlannedStep {
 };
 
 // Joins neighbouring parts of a text, each with its decision, to steps of different domains. A part
-// that no domain claims surely goes with the one before it, or after it at the beginning. One step
-// or none: the text is no plan.
+// that no domain claims surely, or that neither commands nor asks, goes with the one before it, or
+// after it at the beginning. One step or none: the text is no plan.
 std::vector<PlannedStep> JoinSteps(absl::Span<const absl::string_view> parts,
                                    absl::Span<const RouteDecision> decisions);
 
