@@ -17,6 +17,9 @@ readonly start_timeout_s=120
 # No rule claims it: what the prefill makes of it decides.
 readonly plain_question="Which captains have more than three boats in the harbour? \
 The list is boats(id, name, captain, harbour)."
+# Needs two experts: sql's and code's.
+readonly two_questions="Given the table boats(id, name, length_m, harbour), write a SQL query for the \
+names of the boats longer than 12 metres, then write a Python function that reverses a list of names."
 readonly general_question="What is the capital of France, and what is it known for?"
 
 bin="" model="" experts="$root/deploy/experts" work=""
@@ -185,6 +188,29 @@ ask_every_domain() {
   ask "$general_question"
 }
 
+has_domain() { grep -q "\"domain\":\"$1\"" "$work"/package-*.json; }
+
+# One prompt, split into steps; each step's expert and instruction stand before its answer.
+ask_in_steps() {
+  local prompt="$1" line inside='\(\([^"\\]\|\\.\)*\)'
+  say "$bold$prompt$plain"
+  "$bin/ccoe" generate --server "$router" --plan --json --temperature 0 --max-tokens 64 "$prompt" \
+    2>"$work/steps.err" | while IFS= read -r line; do
+    case "$line" in
+      '{"event":"step_started"'*)
+        printf '\n%sstep %s, %s: %s%s\n' "$dim" \
+          "$(sed -n 's/.*"step":\([0-9]*\).*/\1/p' <<<"$line")" \
+          "$(sed -n 's/.*"domain":"\([^"]*\)".*/\1/p' <<<"$line")" \
+          "$(unescape "$(sed -n "s/.*\"instruction\":\"$inside\".*/\1/p" <<<"$line")")" "$plain"
+        ;;
+      '{"event":"delta"'*)
+        unescape "$(sed -n "s/^{\"event\":\"delta\",\"text\":\"$inside\".*/\1/p" <<<"$line")"
+        ;;
+    esac
+  done || die "no answer: $(cat "$work/steps.err")"
+  printf '\n\n'
+}
+
 # answer DOMAIN PROMPT FILE: the greedy answer of a domain's expert, folded to a column.
 answer() {
   "$bin/ccoe" generate --server "$router" --domain "$1" --temperature 0 --max-tokens 48 "$2" \
@@ -230,6 +256,10 @@ main() {
   start_processes
   title "One question per domain: the router finds the expert, the tokens stream back"
   ask_every_domain
+  if has_domain sql && has_domain code; then
+    title "One prompt that needs two experts: each takes its step, in one shared context"
+    ask_in_steps "$two_questions"
+  fi
   local folder
   for folder in "${packages[@]}"; do
     [[ -z "$(demo_prompts "$folder")" ]] || compare "$folder"
