@@ -251,9 +251,9 @@ int EngineImpl::StemDepth(const SessionSpec& spec) const {
   return std::min(last, std::max(spec.routing_layer, directory_.SharedDepth(last)));
 }
 
-// How many rows of hidden states the session may come to keep, by their depth: its stem's, those
-// that leave, and those where the experts of two steps part. At depth 0: rows that may leave, where
-// the expert is not known.
+// How many rows of hidden states the session may come to keep from its step on, by their depth: its
+// stem's, those that leave, and those where the experts of two steps part. At depth 0: rows that
+// may leave, where the expert is not known.
 std::map<int, int> EngineImpl::KeptRows(const LocalSequence& sequence) const {
   std::map<int, int> rows;
   if (sequence.undecided()) {
@@ -269,7 +269,9 @@ std::map<int, int> EngineImpl::KeptRows(const LocalSequence& sequence) const {
     last = &expert;
   };
   add(*sequence.expert);
-  for (const auto& expert : sequence.next_experts) add(*expert);
+  for (size_t i = sequence.step; i < sequence.next_experts.size(); ++i) {
+    add(*sequence.next_experts[i]);
+  }
   return rows;
 }
 

@@ -111,7 +111,7 @@ absl::Status EngineImpl::Admit(LocalSequence& sequence) {
   spec.expert = expert.info.key;
   spec.package_digest = expert.info.package_digest;
   spec.attach_depth = expert.info.attach_depth;
-  spec.max_positions = sequence.max_positions;
+  spec.max_positions = sequence.end_positions;
   spec.prompt_tokens = sequence.prompt_tokens;
   spec.sampling = sequence.sampling;
   replica->OpenSession(sequence.id, spec);
@@ -210,8 +210,14 @@ void EngineImpl::BeginNextStep(LocalSequence& sequence) {
       sequence.computed = std::exchange(sequence.stem_rows, 0);
     }
   }
+  // What no step needs any more goes.
+  const std::map<int, int> kept = KeptRows(sequence);
+  sequence.keeps_stem = kept.contains(sequence.stem_depth);
+  std::erase_if(sequence.states, [&](const auto& entry) {
+    return entry.first != sequence.stem_depth && !kept.contains(entry.first);
+  });
   sequence.layer_end = next.local ? options_.layer_end : next.info.attach_depth;
-  sequence.started_at = absl::Now();
+  sequence.begun_at = sequence.started_at = absl::Now();
   sequence.first_token_at = absl::InfinitePast();
   if (next.local) return;
   RestartQueueTime(sequence);
@@ -248,7 +254,11 @@ void EngineImpl::MoveOrFail(LocalSequence& sequence, const absl::Status& why) {
 
 void EngineImpl::StartSession(LocalSequence& sequence) {
   sequence.state = LocalSequence::State::kRunning;
-  if (!sequence.started()) sequence.started_at = absl::Now();
+  // A further step at a replica begins once that has room.
+  const bool no_token = sequence.first_token_at == absl::InfinitePast();
+  if (!sequence.started() || (sequence.step > 0 && no_token)) {
+    sequence.started_at = absl::Now();
+  }
   if (sequence.undecided() || sequence.announced) return;
   sequence.announced = true;
   sequence.listener->OnAdmitted();

@@ -181,7 +181,7 @@ void EngineImpl::Finish(LocalSequence& sequence, FinishReason reason) {
   finished.usage.prompt_tokens = sequence.prompt_tokens;
   finished.usage.cached_tokens = sequence.cached_tokens;
   finished.usage.completion_tokens = sequence.completion_tokens;
-  if (sequence.step == 0) finished.timings.queue = sequence.started_at - sequence.opened_at;
+  finished.timings.queue = sequence.started_at - sequence.begun_at;
   finished.timings.prefill = first_token - sequence.started_at;
   finished.timings.decode = now - first_token;
   SessionListener* listener = sequence.listener;

@@ -1,6 +1,7 @@
 #include "common/runtime/prompt.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -103,29 +104,54 @@ absl::StatusOr<EncodedPrompt> EncodePrompt(const model::Model& model, const Prom
   return prompt;
 }
 
+std::vector<int> ShareTokens(absl::Span<const int> limits, int total) {
+  std::vector<int> shares(limits.begin(), limits.end());
+  const int64_t sum = std::accumulate(limits.begin(), limits.end(), int64_t{0});
+  if (sum <= total) return shares;
+  // One for each, and of what is left its share.
+  const int64_t rest = total - static_cast<int64_t>(limits.size());
+  for (int& share : shares) share = 1 + static_cast<int>(rest * share / sum);
+  return shares;
+}
+
 absl::Status EncodeSession(const model::Model& model, const SessionInput& input, int max_context,
                            SessionSpec* spec) {
   CCOE_ASSIGN_OR_RETURN(EncodedPrompt prompt, EncodePrompt(model, input.prompt));
   spec->prompt = std::move(prompt.ids);
   spec->route_tokens = std::move(prompt.route_tokens);
-  const auto context = static_cast<size_t>(max_context);
-  size_t limit = context;
   if (input.continuation.has_value()) {
     spec->score_from = static_cast<int>(spec->prompt.size());
     CCOE_ASSIGN_OR_RETURN(const std::vector<int32_t> continuation,
                           EncodeContinuation(model, *input.continuation));
     spec->prompt.insert(spec->prompt.end(), continuation.begin(), continuation.end());
-  } else if (spec->stop.max_tokens > 0) {
-    limit -= 1;  // room for one token at least
+  }
+  // The answers that one context has to hold: the first one's, and those that follow it.
+  size_t tokens = spec->prompt.size();
+  std::vector<StopConditions*> answers = {&spec->stop};
+  for (const NextTurn& turn : input.next_turns) {
+    CCOE_ASSIGN_OR_RETURN(NextStep step, EncodeTurn(model, input, turn));
+    tokens += step.tokens.size();
+    spec->next_steps.push_back(std::move(step));
+  }
+  for (NextStep& step : spec->next_steps) {
+    if (step.from == NextStep::From::kAnswer) answers.push_back(&step.stop);
+  }
+  size_t limit = max_context;
+  if (!spec->score_from.has_value() && spec->stop.max_tokens > 0) {
+    limit -= std::min(limit, answers.size());  // room for one token of each at least
   }
   if (input.max_prompt_tokens > 0) {
     limit = std::min(limit, static_cast<size_t>(input.max_prompt_tokens));
   }
-  if (spec->prompt.size() > limit) return TooLong(spec->prompt.size(), limit);
-  spec->stop.max_tokens =
-      std::min(spec->stop.max_tokens, max_context - static_cast<int>(spec->prompt.size()));
-  for (const NextTurn& turn : input.next_turns) {
-    CCOE_ASSIGN_OR_RETURN(spec->next_steps.emplace_back(), EncodeTurn(model, input, turn));
+  if (tokens > limit) return TooLong(tokens, limit);
+  const int room = max_context - static_cast<int>(tokens);
+  std::vector<int> limits;
+  for (const StopConditions* stop : answers) limits.push_back(stop->max_tokens);
+  if (answers.size() == 1) limits[0] = std::min(limits[0], room);
+  limits = ShareTokens(limits, room);
+  for (size_t i = 0; i < answers.size(); ++i) answers[i]->max_tokens = limits[i];
+  for (NextStep& step : spec->next_steps) {  // that answer the prompt once more
+    step.stop.max_tokens = std::min(step.stop.max_tokens, room);
   }
   return absl::OkStatus();
 }

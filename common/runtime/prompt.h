@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "common/model/chat_template.h"
 #include "common/model/model.h"
 #include "common/runtime/session.h"
@@ -50,11 +51,15 @@ struct SessionInput {
   int max_prompt_tokens = 0;                // 0: what the context holds
 };
 
-// Sets the tokens of `spec` and its further steps, whose stop conditions are set, and cuts its
-// max_tokens to what a context of `max_context` positions leaves. Steps are joined as the turns of
-// a conversation by the chat template. INVALID_ARGUMENT as of EncodePrompt and for a message after
-// what is no conversation; PROMPT_TOO_LONG with both counts for a prompt that leaves no room for an
-// answer.
+// The limits, where their sum is at most `total`; otherwise each one's share of it, at least 1. As
+// many as there are limits fit into `total`.
+std::vector<int> ShareTokens(absl::Span<const int> limits, int total);
+
+// Sets the tokens of `spec` and its further steps, whose stop conditions are set, and cuts their
+// max_tokens to what a context of `max_context` positions leaves; steps share it. They are joined
+// as the turns of a conversation by the chat template. INVALID_ARGUMENT as of EncodePrompt and for
+// a message after what is no conversation; PROMPT_TOO_LONG with both counts for a prompt and
+// messages that leave no room for an answer of each step.
 absl::Status EncodeSession(const model::Model& model, const SessionInput& input, int max_context,
                            SessionSpec* spec);
 

@@ -34,6 +34,7 @@ LocalSequence::LocalSequence(SessionId session_id, SessionSpec session_spec,
       tokenizer(session_tokenizer),
       text(tokenizer, spec.stop.stop_sequences),
       opened_at(now),
+      begun_at(now),
       queue_deadline(spec.queue_deadline) {
   tokens = spec.prompt;
   prompt_tokens = static_cast<int>(tokens.size());
@@ -88,7 +89,9 @@ void LocalSequence::TakeStates(int layer, absl::Span<const float> rows) {
 bool LocalSequence::Advance(int rows) {
   (undecided() ? stem_rows : computed) += rows;
   if (undecided()) return false;
-  if (computed >= stem_rows && next_experts.empty()) states.erase(std::exchange(stem_depth, 0));
+  if (computed >= stem_rows && stem_depth > 0 && !keeps_stem) {
+    states.erase(std::exchange(stem_depth, 0));
+  }
   return true;
 }
 
@@ -102,10 +105,15 @@ int LocalSequence::RowsThatStay() const {
 
 void LocalSequence::BeginStep(int depth, int rows) {
   const NextStep& next = spec.next_steps[step];
+  const bool ended = completion_tokens > 0 && !stop().ignore_end_of_generation &&
+                     tokenizer.IsEndOfGeneration(tokens.back());
   expert = next_experts[step++];
-  if (next.from == NextStep::From::kPrompt) tokens.resize(spec.prompt.size());
-  const bool closed = !next.tokens.empty() && tokens.back() == next.tokens.front();
-  tokens.insert(tokens.end(), next.tokens.begin() + (closed ? 1 : 0), next.tokens.end());
+  if (next.from == NextStep::From::kPrompt) {
+    tokens.resize(spec.prompt.size());
+  } else if (ended) {
+    tokens.pop_back();  // the tokens between end the answer
+  }
+  tokens.insert(tokens.end(), next.tokens.begin(), next.tokens.end());
   prompt_tokens = static_cast<int>(tokens.size());
   end_positions = prompt_tokens + next.stop.max_tokens;
   sampling = next.sampling;

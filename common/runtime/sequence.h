@@ -116,6 +116,7 @@ class LocalSequence final : public Sequence {
   // So do the rows that a further step finds.
   int stem_depth = 0;
   int stem_rows = 0;                    // that are there so far
+  bool keeps_stem = false;              // a later step needs its states
   BoundaryStates room;                  // undecided: for the rows that may come to leave
   std::optional<RoutePool> route_pool;  // until the gate has been told
   int step = 0;                         // 0: of spec itself; n: of spec.next_steps[n - 1]
@@ -131,6 +132,7 @@ class LocalSequence final : public Sequence {
   std::vector<TokenLogprob> scores;
   int completion_tokens = 0;  // of the step
   absl::Time opened_at;
+  absl::Time begun_at;  // the step; opened_at of the first
   absl::Time queue_deadline;
   absl::Time started_at = absl::InfinitePast();
   absl::Time first_token_at = absl::InfinitePast();

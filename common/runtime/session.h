@@ -54,8 +54,7 @@ struct NextStep {
   ExpertKey expert;
   // What stays of the context: all of it, or the first step's prompt alone.
   enum class From { kAnswer, kPrompt } from = From::kAnswer;
-  // Put after it; not empty with kAnswer. Where the answer ended with the first of them, that one
-  // is left out.
+  // Put after it; not empty with kAnswer. A token that ended the answer by itself is left out.
   std::vector<int32_t> tokens;
   SamplingParams sampling;
   StopConditions stop;  // max_tokens > 0

@@ -154,18 +154,23 @@ void SessionCall::OnDelta(const runtime::Delta& delta) {
 }
 
 void SessionCall::OnStepFinished(const runtime::Finished& finished) {
+  LogFinished("session_step_finished", finished);
   SessionResponse response;
   rpc::EncodeFinished(finished, response.mutable_step_finished());
   Send(std::move(response));
 }
 
+void SessionCall::LogFinished(const char* event, const runtime::Finished& finished) const {
+  telemetry::LogInfo(event, {{"request_id", request_id_},
+                             {"prompt_tokens", finished.usage.prompt_tokens},
+                             {"completion_tokens", finished.usage.completion_tokens},
+                             {"queue_ms", finished.timings.queue},
+                             {"prefill_ms", finished.timings.prefill},
+                             {"decode_ms", finished.timings.decode}});
+}
+
 void SessionCall::OnFinished(const runtime::Finished& finished) {
-  telemetry::LogInfo("session_finished", {{"request_id", request_id_},
-                                          {"prompt_tokens", finished.usage.prompt_tokens},
-                                          {"completion_tokens", finished.usage.completion_tokens},
-                                          {"queue_ms", finished.timings.queue},
-                                          {"prefill_ms", finished.timings.prefill},
-                                          {"decode_ms", finished.timings.decode}});
+  LogFinished("session_finished", finished);
   SessionResponse response;
   rpc::EncodeFinished(finished, response.mutable_finished());
   {

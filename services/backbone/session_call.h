@@ -55,6 +55,7 @@ class SessionCall final
  private:
   ~SessionCall() override = default;
   void Unref();
+  void LogFinished(const char* event, const runtime::Finished& finished) const;
 
   absl::Status Handle();
   absl::Status Open(const internal::v1::OpenSession& open);

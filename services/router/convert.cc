@@ -41,17 +41,6 @@ v1::Timings TimingsProto(const runtime::Timings& timings) {
   return proto;
 }
 
-void AddReport(const ResolvedStep& step, v1::Finished* finished) {
-  v1::StepReport& report = *finished->add_steps();
-  report.set_step(finished->steps_size() - 1);
-  *report.mutable_route() = ToProto(step.decision);
-  report.set_instruction(step.instruction);
-  report.set_reason(ReasonProto(step.finished.reason));
-  report.set_matched_stop(step.finished.matched_stop);
-  *report.mutable_usage() = ToProto(step.finished.usage);
-  *report.mutable_timings() = TimingsProto(step.finished.timings);
-}
-
 void AddCandidate(const ResolvedStep& step, const runtime::ExpertKey& selected,
                   v1::Finished* finished) {
   v1::CandidateReport& report = *finished->add_candidates();
@@ -138,8 +127,21 @@ v1::Started StartedProto(const CallInfo& info, const Resolved& resolved, uint64_
   return proto;
 }
 
-v1::StepStarted StepStartedProto(const Resolved& resolved, int step) {
-  const bool planned = !resolved.steps.empty();
+v1::StepReport StepReportProto(const Resolved& resolved, int step) {
+  const ResolvedStep& ended = resolved.steps[step];
+  v1::StepReport report;
+  report.set_step(step);
+  *report.mutable_route() = ToProto(ended.decision);
+  report.set_instruction(ended.instruction);
+  report.set_reason(ReasonProto(ended.finished.reason));
+  report.set_matched_stop(ended.finished.matched_stop);
+  *report.mutable_usage() = ToProto(ended.finished.usage);
+  *report.mutable_timings() = TimingsProto(ended.finished.timings);
+  return report;
+}
+
+v1::StepStarted StepStartedProto(const ParsedRequest& request, const Resolved& resolved, int step) {
+  const bool planned = request.plan.has_value() && !resolved.steps.empty();
   const RouteDecision& decision = planned ? resolved.steps[step].decision : resolved.decision;
   v1::StepStarted proto;
   proto.set_step(step);
@@ -159,11 +161,11 @@ v1::Finished FinishedProto(const runtime::Finished& finished, const ParsedReques
   *proto.mutable_timings() = TimingsProto(finished.timings);
   *proto.mutable_timings()->mutable_route() = rpc::ToProto(resolved.route_time);
   *proto.mutable_timings()->mutable_total() = rpc::ToProto(total);
-  for (const ResolvedStep& step : resolved.steps) {
+  for (size_t i = 0; i < resolved.steps.size(); ++i) {
     if (request.plan.has_value()) {
-      AddReport(step, &proto);
+      *proto.add_steps() = StepReportProto(resolved, static_cast<int>(i));
     } else {
-      AddCandidate(step, resolved.decision.expert, &proto);
+      AddCandidate(resolved.steps[i], resolved.decision.expert, &proto);
     }
   }
   return proto;

@@ -14,7 +14,9 @@ v1::RouteResponse RouteResponseProto(const Resolved& resolved);
 v1::Usage ToProto(const runtime::Usage& usage);
 v1::Started StartedProto(const CallInfo& info, const Resolved& resolved, uint64_t seed);
 // The step that begins: of a plan, or 0.
-v1::StepStarted StepStartedProto(const Resolved& resolved, int step);
+v1::StepStarted StepStartedProto(const ParsedRequest& request, const Resolved& resolved, int step);
+// A plan's step that has ended, without its text.
+v1::StepReport StepReportProto(const Resolved& resolved, int step);
 // The end of a request, with the reports of its steps.
 v1::Finished FinishedProto(const runtime::Finished& finished, const ParsedRequest& request,
                            const Resolved& resolved, absl::Duration total);

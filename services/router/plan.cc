@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdint>
 #include <limits>
-#include <numeric>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/strip.h"
+#include "services/router/gate_rules.h"
 
 namespace ccoe::router {
 namespace {
@@ -58,7 +58,7 @@ absl::string_view TakeWord(absl::string_view* text) {
 absl::string_view AfterListMark(absl::string_view text) {
   text = absl::StripLeadingAsciiWhitespace(text);
   size_t digits = 0;
-  while (digits < text.size() && absl::ascii_isdigit(text[digits])) ++digits;
+  while (digits < std::min<size_t>(3, text.size()) && absl::ascii_isdigit(text[digits])) ++digits;
   const char mark = digits < text.size() ? text[digits] : '\0';
   const bool number = digits > 0 && digits <= 2 && (mark == '.' || mark == ')');
   const bool bullet = digits == 0 && (mark == '-' || mark == '*');
@@ -87,14 +87,9 @@ bool EndsWithLabel(absl::string_view text) {
   return letters == 1 || (digits > 0 && line_begins);
 }
 
-// Whether a part ends before `at`, which is neither the beginning nor the end of the text.
-bool EndsPart(absl::string_view text, size_t at) {
-  const absl::string_view before = absl::StripTrailingAsciiWhitespace(text.substr(0, at));
-  absl::string_view rest = text.substr(at);
-  if (before.empty() || before.size() == at || absl::ascii_isspace(rest[0])) {
-    return !before.empty() && text[at - 1] == '\n' && rest[0] == '\n';  // an empty line
-  }
-  if (text[at - 1] == '\n' && BeginsListItem(rest)) return true;
+// Whether a part ends at a word that `rest` begins with. `before` is what precedes it, without the
+// blanks between, and not empty.
+bool EndsPart(absl::string_view before, absl::string_view rest) {
   const char last = before.back();
   if (last == '?' || last == '!' || last == ';') return true;
   if (last == '.') return !EndsWithLabel(before);
@@ -107,15 +102,41 @@ bool EndsPart(absl::string_view text, size_t at) {
          (IsOneOf(word, kConnectors) || (last == ',' && IsOneOf(word, kVerbs)));
 }
 
-int Words(absl::string_view text) {
-  int words = 0;
-  bool inside = false;
-  for (const char c : text) {
-    const bool letter = absl::ascii_isalnum(c) || static_cast<unsigned char>(c) >= 0x80;
-    words += letter && !inside ? 1 : 0;
-    inside = letter;
+// Follows a text and knows whether it stands within a fenced block of code, quotes or brackets. An
+// empty line ends the latter two.
+class Nesting {
+ public:
+  // The text from the next character on; consumes that.
+  void Take(absl::string_view rest) {
+    const char c = rest[0];
+    if (absl::StartsWith(rest, kFence)) fenced_ = !fenced_;
+    if (fenced_) return;
+    if (absl::StartsWith(rest, "\n\n")) quoted_ = code_ = false, depth_ = 0;
+    if (c == '`' && !absl::StartsWith(rest, kFence)) code_ = !code_;
+    if (c == '"') quoted_ = !quoted_;
+    if (c == '(' || c == '[' || c == '{') ++depth_;
+    if (c == ')' || c == ']' || c == '}') depth_ = std::max(0, depth_ - 1);
   }
-  return words;
+  bool inside() const { return fenced_ || code_ || quoted_ || depth_ > 0; }
+
+ private:
+  bool fenced_ = false;
+  bool code_ = false;
+  bool quoted_ = false;
+  int depth_ = 0;
+};
+
+bool IsLetter(char c) { return absl::ascii_isalnum(c) || static_cast<unsigned char>(c) >= 0x80; }
+
+// Where the last kMinWords words of a text begin; 0 where there are fewer.
+size_t LastWords(absl::string_view text) {
+  int words = 0;
+  for (size_t i = text.size(); i-- > 0;) {
+    const bool begins = IsLetter(text[i]) && (i == 0 || !IsLetter(text[i - 1]));
+    words += begins ? 1 : 0;
+    if (words == kMinWords) return i;
+  }
+  return 0;
 }
 
 // A command or a question, and not what one is about.
@@ -129,8 +150,9 @@ bool IsInstruction(absl::string_view text) {
     if (absl::StartsWith(text, ",")) text = absl::StripLeadingAsciiWhitespace(text.substr(1));
     word = TakeWord(&text);
   }
+  if (IsOneOf(word, kQuestions)) return true;
   // "Given a table t, write ...": a command after what it is about.
-  while (!IsOneOf(word, kVerbs) && !IsOneOf(word, kQuestions)) {
+  while (!IsOneOf(word, kVerbs)) {
     const size_t comma = text.find(',');
     if (comma == absl::string_view::npos) return false;
     text = absl::StripLeadingAsciiWhitespace(text.substr(comma + 1));
@@ -144,35 +166,42 @@ bool IsSure(const RouteDecision& decision) {
          (decision.stage == RouteStage::kLearned && decision.confidence >= kSureConfidence);
 }
 
-// Without what joined it to the part before.
+// Without what joined it to the parts before and after.
 std::string Instruction(absl::string_view text) {
   text = absl::StripAsciiWhitespace(AfterListMark(text));
-  while (!text.empty() && (text.back() == ',' || text.back() == ';')) text.remove_suffix(1);
+  absl::ConsumeSuffix(&text, ",");
   absl::string_view rest = text;
   if (absl::EqualsIgnoreCase(TakeWord(&rest), "and")) text = rest;
-  std::string instruction(absl::StripAsciiWhitespace(text));
-  if (!instruction.empty()) instruction[0] = absl::ascii_toupper(instruction[0]);
-  return instruction;
+  return std::string(text);
 }
 
 }  // namespace
 
 std::vector<absl::string_view> SplitInstructions(absl::string_view text) {
+  if (text.size() > kMaxGateBytes) return {text};
+  const size_t last_words = LastWords(text);
   std::vector<absl::string_view> parts;
-  size_t begin = 0;
-  bool fenced = false;
-  for (size_t i = 0; i < text.size(); ++i) {
+  Nesting nesting;
+  size_t begin = 0;    // of the part
+  size_t ink_end = 0;  // one past the last character that is no blank
+  int words = 0;       // of the part
+  for (size_t i = 0; i < text.size() && parts.size() < kMaxPlanSteps; ++i) {
+    const bool inside = nesting.inside();
+    nesting.Take(text.substr(i));
+    if (absl::ascii_isspace(text[i])) continue;
+    const size_t before_end = std::exchange(ink_end, i + 1);
+    const bool may_end = words >= kMinWords && i <= last_words && !inside && before_end < i;
+    if (IsLetter(text[i]) && (i == 0 || !IsLetter(text[i - 1]))) ++words;
+    if (!may_end) continue;
+    const absl::string_view before = text.substr(begin, before_end - begin);
+    const absl::string_view blanks = text.substr(before_end, i - before_end);
     const absl::string_view rest = text.substr(i);
-    if (absl::StartsWith(rest, kFence)) {
-      fenced = !fenced;
-      i += kFence.size() - 1;
-      continue;
-    }
-    if (fenced || i == 0) continue;
-    if (!EndsPart(text, i)) continue;
-    if (Words(text.substr(begin, i - begin)) < kMinWords || Words(rest) < kMinWords) continue;
+    const auto lines = std::count(blanks.begin(), blanks.end(), '\n');
+    const bool line_ends = lines > 1 || (lines == 1 && BeginsListItem(rest));
+    if (!line_ends && !EndsPart(before, rest)) continue;
     parts.push_back(text.substr(begin, i - begin));
     begin = i;
+    words = IsLetter(text[i]) ? 1 : 0;
   }
   if (begin < text.size()) parts.push_back(text.substr(begin));
   return parts;
@@ -204,16 +233,6 @@ std::vector<PlannedStep> JoinSteps(absl::Span<const absl::string_view> parts,
     steps.push_back({Instruction({begin, static_cast<size_t>(end - begin)}), group.sure});
   }
   return steps;
-}
-
-std::vector<int> ShareTokens(absl::Span<const int> limits, int total) {
-  std::vector<int> shares(limits.begin(), limits.end());
-  const int64_t sum = std::accumulate(limits.begin(), limits.end(), int64_t{0});
-  if (sum <= total) return shares;
-  // One for each, and of what is left its share.
-  const int64_t rest = total - static_cast<int64_t>(limits.size());
-  for (int& share : shares) share = 1 + static_cast<int>(rest * share / sum);
-  return shares;
 }
 
 }  // namespace ccoe::router

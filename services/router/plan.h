@@ -15,8 +15,9 @@ inline constexpr int kMaxPlanSteps = 8;
 
 // The instructions of a text, in order: it is cut before the items of a list, after sentences and
 // empty lines, before "then" and its like, and where "and" or a comma stands before the verb of a
-// command. Never within a fenced block of code, nor so that a part has fewer than three words. The
-// parts together are the text.
+// command. Never within a fenced block of code, quotes or brackets, nor so that a part has fewer
+// than three words. The parts together are the text; more than kMaxPlanSteps: the last is what is
+// left. A text longer than the gate looks at is one part. Linear in its length.
 std::vector<absl::string_view> SplitInstructions(absl::string_view text);
 
 struct PlannedStep {
@@ -29,8 +30,5 @@ struct PlannedStep {
 // after it at the beginning. One step or none: the text is no plan.
 std::vector<PlannedStep> JoinSteps(absl::Span<const absl::string_view> parts,
                                    absl::Span<const RouteDecision> decisions);
-
-// The limits, where their sum is at most `total`; otherwise each one's share of it, at least 1.
-std::vector<int> ShareTokens(absl::Span<const int> limits, int total);
 
 }  // namespace ccoe::router

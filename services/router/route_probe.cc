@@ -6,21 +6,17 @@
 
 namespace ccoe::router {
 
-std::shared_ptr<RouteProbe> RouteProbe::Start(Backbone& backbone, SessionRequest request,
-                                              absl::Time deadline, Done done) {
-  const auto probe = std::make_shared<RouteProbe>(backbone, std::move(done));
-  probe->self_ = probe;
-  probe->timer_.Set(deadline, probe, &RouteProbe::CancelAtDeadline);
-  const absl::StatusOr<runtime::SessionId> session = backbone.Open(std::move(request), probe.get());
+void RouteProbe::Start(SessionRequest request, absl::Time deadline) {
+  self_ = shared_from_this();
+  timer_.Set(deadline, self_, &RouteProbe::CancelAtDeadline);
+  const absl::StatusOr<runtime::SessionId> session = backbone_.Open(std::move(request), this);
   if (!session.ok()) {
-    probe->self_ = nullptr;
-    probe->done_(session.status());
-    return probe;
+    const std::shared_ptr<RouteProbe> self = std::move(self_);
+    return done_(session.status());
   }
-  base::MutexLock lock(&probe->mutex_);
-  probe->session_ = *session;
-  probe->EndSession();
-  return probe;
+  base::MutexLock lock(&mutex_);
+  session_ = *session;
+  EndSession();
 }
 
 void RouteProbe::Cancel(const absl::Status& why) {
@@ -63,6 +59,23 @@ void RouteProbe::OnFailed(const absl::Status& status) {
     if (pooled_.has_value()) result = *std::move(pooled_);
   }
   done_(std::move(result));
+}
+
+void RouteProbes::Add(const std::shared_ptr<RouteProbe>& probe) {
+  base::MutexLock lock(&mutex_);
+  std::erase_if(probes_, [](const auto& known) { return known.expired(); });
+  probes_.push_back(probe);
+}
+
+void RouteProbes::Cancel(const absl::Status& why) {
+  std::vector<std::weak_ptr<RouteProbe>> probes;
+  {
+    base::MutexLock lock(&mutex_);
+    probes = probes_;
+  }
+  for (const auto& known : probes) {
+    if (const auto probe = known.lock(); probe != nullptr) probe->Cancel(why);
+  }
 }
 
 }  // namespace ccoe::router

@@ -13,19 +13,20 @@
 
 namespace ccoe::router {
 
-// A session that runs for its prompt's pooled state alone and is cancelled once that is there.
-class RouteProbe final : public runtime::SessionListener {
+// A session that runs for its prompt's pooled state alone and is cancelled once that is there. Held
+// by a shared_ptr.
+class RouteProbe final : public runtime::SessionListener,
+                         public std::enable_shared_from_this<RouteProbe> {
  public:
   using Done = std::function<void(absl::StatusOr<std::vector<float>>)>;
 
-  // Calls `done` once, on any thread, perhaps before it returns; at `deadline` with
-  // DEADLINE_EXCEEDED. `request` names no expert; `backbone` outlives the call.
-  static std::shared_ptr<RouteProbe> Start(Backbone& backbone, SessionRequest request,
-                                           absl::Time deadline, Done done);
-
+  // `backbone` outlives the call.
   RouteProbe(Backbone& backbone, Done done) : backbone_(backbone), done_(std::move(done)) {}
 
-  // Ends it with `why`, unless the state is there.
+  // Once: `done` is called once from here on, on any thread, perhaps before this returns; at
+  // `deadline` with DEADLINE_EXCEEDED. `request` names no expert.
+  void Start(SessionRequest request, absl::Time deadline);
+  // Ends it with `why`, unless the state is there; before its start: as soon as it starts.
   void Cancel(const absl::Status& why);
 
  private:
@@ -47,6 +48,18 @@ class RouteProbe final : public runtime::SessionListener {
   std::optional<runtime::SessionId> session_ ABSL_GUARDED_BY(mutex_);
   std::optional<std::vector<float>> pooled_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> cancelled_ ABSL_GUARDED_BY(mutex_);
+};
+
+// The probes of a request, or of a router. Thread-safe.
+class RouteProbes {
+ public:
+  void Add(const std::shared_ptr<RouteProbe>& probe);
+  // Ends those that are there.
+  void Cancel(const absl::Status& why);
+
+ private:
+  base::Mutex mutex_;
+  std::vector<std::weak_ptr<RouteProbe>> probes_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ccoe::router

@@ -10,8 +10,7 @@
 #include "common/base/status_macros.h"
 #include "common/telemetry/log.h"
 #include "services/router/catalog.h"
-#include "services/router/plan.h"
-#include "services/router/route_probe.h"
+#include "services/router/plan_request.h"
 #include "services/router/session_call.h"
 
 namespace ccoe::router {
@@ -92,81 +91,7 @@ absl::Status ExplainRows(absl::Duration state_time, absl::Span<const float> pool
   return absl::OkStatus();
 }
 
-bool IsAutomatic(const ParsedRequest& request) {
-  return request.plan.has_value() && request.plan->steps.empty();
-}
-
-ParsedRequest PartOf(const ParsedRequest& request, std::string text) {
-  ParsedRequest part;
-  part.routing.min_confidence = request.routing.min_confidence;
-  part.input.gate_text = text;
-  part.input.prompt = std::vector<model::Message>{{"user", std::move(text)}};
-  return part;
-}
-
-// A request for each step of a plan, and for each of several experts; of a plan that is to be made:
-// for each part of the last user message, which may become one.
-std::vector<ParsedRequest> PartsOf(const ParsedRequest& request) {
-  std::vector<ParsedRequest> parts;
-  for (const runtime::ExpertKey& expert : request.experts) parts.emplace_back().target = expert;
-  if (IsAutomatic(request)) {
-    for (const absl::string_view text : SplitInstructions(*request.input.gate_text)) {
-      parts.push_back(PartOf(request, std::string(text)));
-    }
-  } else if (request.plan.has_value()) {
-    for (const PlanStep& step : request.plan->steps) {
-      parts.push_back(PartOf(request, step.instruction));
-      parts.back().target = step.target;
-      parts.back().routing = request.routing;
-    }
-  }
-  return parts;
-}
-
-ResolvedStep StepOf(const Resolved& part, std::string instruction, int max_tokens) {
-  ResolvedStep step;
-  step.decision = part.decision;
-  step.instruction = std::move(instruction);
-  step.max_tokens = max_tokens;
-  step.catalog = part.catalog;
-  return step;
-}
-
-// The steps of a request whose parts are resolved. None where they make no plan.
-std::vector<ResolvedStep> StepsOf(const ParsedRequest& request, absl::Span<const Resolved> parts) {
-  std::vector<ResolvedStep> steps;
-  if (IsAutomatic(request)) {
-    std::vector<RouteDecision> decisions;
-    for (const Resolved& part : parts) decisions.push_back(part.decision);
-    const auto texts = SplitInstructions(*request.input.gate_text);
-    for (PlannedStep& step : JoinSteps(texts, decisions)) {
-      steps.push_back(
-          StepOf(parts[step.part], std::move(step.instruction), request.stop.max_tokens));
-    }
-    if (steps.size() < 2) return {};
-  } else if (request.plan.has_value()) {
-    for (const PlanStep& step : request.plan->steps) {
-      steps.push_back(StepOf(parts[steps.size()], step.instruction, step.max_tokens));
-    }
-  } else {
-    for (const Resolved& part : parts) steps.push_back(StepOf(part, "", request.stop.max_tokens));
-  }
-  if (!request.plan.has_value()) return steps;
-  std::vector<int> limits;
-  for (const ResolvedStep& step : steps) limits.push_back(step.max_tokens);
-  limits = ShareTokens(limits, request.plan->max_total_tokens);
-  for (size_t i = 0; i < steps.size(); ++i) steps[i].max_tokens = limits[i];
-  return steps;
-}
-
 }  // namespace
-
-absl::Status AtStep(const absl::Status& status, size_t step) {
-  base::ErrorDetails details = base::DetailsOf(status);
-  details.metadata.emplace_back("step", absl::StrCat(step));
-  return base::MakeError(base::ReasonOf(status),
-                         absl::StrCat("step ", step, ": ", status.message()), details);
-}
 
 absl::StatusOr<std::optional<RouteDecision>> DecideRoute(const Catalog& catalog, const Gate& gate,
                                                          const Target& target,
@@ -274,56 +199,62 @@ void RouterCore::Classify(const ParsedRequest& request, SessionRequest session, 
     ticket.reset();
     done(std::move(resolved));
   };
-  Decide(request, std::move(session), deadline, std::move(done));
+  Decide(request, std::move(session), deadline, nullptr, std::move(done));
 }
 
 void RouterCore::Decide(const ParsedRequest& request, SessionRequest session, absl::Time deadline,
-                        std::function<void(absl::StatusOr<Resolved>)> done) {
+                        RouteProbes* probes, std::function<void(absl::StatusOr<Resolved>)> done) {
   session.input.prompt = request.input.prompt;
   session.input.max_prompt_tokens = limits_.max_prompt_tokens;
   session.stop.max_tokens = 0;
-  session.queue_deadline = std::min(absl::Now() + limits_.max_queue_time, deadline);
+  session.queue_deadline =
+      std::min({session.queue_deadline, absl::Now() + limits_.max_queue_time, deadline});
   Resolve(request, deadline,
-          [this, deadline, policy = request.routing, explain = request.explain_route,
+          [this, deadline, probes, policy = request.routing, explain = request.explain_route,
            session = std::move(session),
            done = std::move(done)](absl::StatusOr<Resolved> resolved) mutable {
             if (!resolved.ok()) return done(resolved.status());
             session.routing_layer = resolved->gate->rows().routing_layer();
             const bool explain_rows = explain && session.routing_layer > 0;
             if (!resolved->undecided && !explain_rows) return done(std::move(resolved));
-            AddProbe(RouteProbe::Start(
-                backbone_, std::move(session), deadline,
+            const auto probe = std::make_shared<RouteProbe>(
+                backbone_,
                 [this, policy, explain_rows, asked = absl::Now(), resolved = *std::move(resolved),
                  done = std::move(done)](absl::StatusOr<std::vector<float>> pooled) mutable {
                   if (!pooled.ok()) return done(pooled.status());
                   absl::Status status;
                   if (explain_rows) status = ExplainRows(absl::Now() - asked, *pooled, &resolved);
-                  if (status.ok() && resolved.undecided) {
+                  if (status.ok() && resolved.undecided)
                     status = Settle(policy, *pooled, &resolved);
-                  }
                   if (!status.ok()) return done(status);
                   done(std::move(resolved));
-                }));
+                });
+            // Known before it starts, and so before its end is told.
+            probes_.Add(probe);
+            if (probes != nullptr) probes->Add(probe);
+            probe->Start(std::move(session), deadline);
           });
 }
 
-void RouterCore::ResolveSteps(const ParsedRequest& request, const SessionRequest& session,
-                              absl::Time deadline,
-                              std::function<void(absl::StatusOr<Resolved>)> done) {
+std::function<void(const absl::Status&)> RouterCore::ResolveSteps(
+    const ParsedRequest& request, const SessionRequest& session, absl::Time deadline,
+    std::function<void(absl::StatusOr<Resolved>)> done) {
   struct Joined {
     ParsedRequest request;
     std::function<void(absl::StatusOr<Resolved>)> done;
+    RouteProbes probes;
     base::Mutex mutex;
     std::vector<Resolved> parts ABSL_GUARDED_BY(mutex);
     absl::Status status ABSL_GUARDED_BY(mutex);  // the first error
     size_t left ABSL_GUARDED_BY(mutex) = 0;
   };
-  const std::vector<ParsedRequest> parts = PartsOf(request);
-  // A text of many parts is long rather than a list of tasks.
-  if (IsAutomatic(request) && (parts.size() < 2 || parts.size() > kMaxPlanSteps)) {
-    return Resolve(request, deadline, std::move(done));
-  }
   const auto joined = std::make_shared<Joined>();
+  const auto cancel = [joined](const absl::Status& why) { joined->probes.Cancel(why); };
+  const std::vector<ParsedRequest> parts = PartsOf(request);
+  if (parts.empty()) {
+    Resolve(request, deadline, std::move(done));
+    return cancel;
+  }
   joined->request = request;
   joined->done = std::move(done);
   {
@@ -332,37 +263,28 @@ void RouterCore::ResolveSteps(const ParsedRequest& request, const SessionRequest
     joined->left = parts.size();
   }
   const auto join = [this, joined, deadline](size_t i, absl::StatusOr<Resolved> part) {
+    if (!part.ok()) joined->probes.Cancel(part.status());  // the others are not needed any more
     absl::StatusOr<Resolved> resolved = Resolved();
     {
       base::MutexLock lock(&joined->mutex);
       if (part.ok()) joined->parts[i] = *std::move(part);
-      if (joined->status.ok() && !part.ok()) joined->status = AtStep(part.status(), i);
-      if (--joined->left > 0) return;
-      if (joined->status.ok()) {
-        resolved->steps = StepsOf(joined->request, joined->parts);
-        resolved->catalog = joined->parts[0].catalog;
-        resolved->gate = joined->parts[0].gate;
-        for (const Resolved& each : joined->parts) resolved->route_time += each.route_time;
-      } else {
-        resolved = joined->status;
+      if (joined->status.ok() && !part.ok()) {
+        joined->status = AtPart(part.status(), joined->request, i);
       }
+      if (--joined->left > 0) return;
+      resolved = joined->status.ok() ? JoinParts(joined->request, joined->parts)
+                                     : absl::StatusOr<Resolved>(joined->status);
     }
     if (resolved.ok() && resolved->steps.empty()) {  // one domain: no plan
       return Resolve(joined->request, deadline, std::move(joined->done));
     }
-    if (resolved.ok()) resolved->decision = resolved->steps[0].decision;
     joined->done(std::move(resolved));
   };
   for (size_t i = 0; i < parts.size(); ++i) {
-    Decide(parts[i], session, deadline,
+    Decide(parts[i], session, deadline, &joined->probes,
            [join, i](absl::StatusOr<Resolved> part) { join(i, std::move(part)); });
   }
-}
-
-void RouterCore::AddProbe(const std::shared_ptr<RouteProbe>& probe) {
-  base::MutexLock lock(&mutex_);
-  std::erase_if(probes_, [](const auto& known) { return known.expired(); });
-  probes_.push_back(probe);
+  return cancel;
 }
 
 void RouterCore::Join(SessionCall* call) {
@@ -377,16 +299,12 @@ void RouterCore::Leave(SessionCall* call) {
 
 void RouterCore::CancelAll(const absl::Status& why) {
   std::vector<std::shared_ptr<SessionCall>> calls;
-  std::vector<std::weak_ptr<RouteProbe>> probes;
   {
     base::MutexLock lock(&mutex_);
-    probes = probes_;
     for (SessionCall* call : calls_) calls.push_back(call->shared_from_this());
   }
   for (const auto& call : calls) call->Cancel(why);
-  for (const auto& known : probes) {
-    if (const auto probe = known.lock(); probe != nullptr) probe->Cancel(why);
-  }
+  probes_.Cancel(why);
 }
 
 void RouterCore::Resolve(const ParsedRequest& request, absl::Time deadline,

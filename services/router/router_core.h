@@ -14,11 +14,11 @@
 #include "services/router/admission.h"
 #include "services/router/backbone.h"
 #include "services/router/gate.h"
+#include "services/router/route_probe.h"
 #include "services/router/validation.h"
 
 namespace ccoe::router {
 
-class RouteProbe;
 class SessionCall;
 
 // One step of a request that has several: of a plan, or one of several experts that answer the same
@@ -29,7 +29,8 @@ struct ResolvedStep {
   int max_tokens = 0;
   std::shared_ptr<const Catalog> catalog;  // keeps the expert where it is
   runtime::Finished finished;              // once it has ended
-  double mean_logprob = 0;                 // as is; of several experts
+  std::string text;                        // of its answer; of a plan
+  double mean_logprob = 0;                 // of its answer; of several experts
 };
 
 // Where a request goes, and by which catalog.
@@ -54,9 +55,6 @@ absl::StatusOr<std::optional<RouteDecision>> DecideRoute(const Catalog& catalog,
 absl::StatusOr<RouteDecision> DecideRouteByState(const Catalog& catalog, const Gate& gate,
                                                  const RoutingPolicy& policy,
                                                  absl::Span<const float> pooled);
-
-// `status` as the error of a request's step, counted from 0.
-absl::Status AtStep(const absl::Status& status, size_t step);
 
 // What the calls of a router share. Thread-safe; outlives them.
 class RouterCore {
@@ -86,10 +84,11 @@ class RouterCore {
   void Resolve(const ParsedRequest& request, absl::Time deadline,
                std::function<void(absl::StatusOr<Resolved>)> done);
   // As Resolve, for a request with a plan or with several experts: all its steps. `session`
-  // identifies the request where the backbone has to compute a part's state. An error names the
-  // step.
-  void ResolveSteps(const ParsedRequest& request, const SessionRequest& session,
-                    absl::Time deadline, std::function<void(absl::StatusOr<Resolved>)> done);
+  // identifies the request and has its queue deadline, where the backbone has to compute a part's
+  // state. Returns what ends that. An error names the step.
+  std::function<void(const absl::Status&)> ResolveSteps(
+      const ParsedRequest& request, const SessionRequest& session, absl::Time deadline,
+      std::function<void(absl::StatusOr<Resolved>)> done);
   // Decides what Resolve left undecided. Errors as of DecideRouteByState.
   absl::Status Settle(const RoutingPolicy& policy, absl::Span<const float> pooled,
                       Resolved* resolved);
@@ -102,10 +101,10 @@ class RouterCore {
  private:
   // The gate of a catalog; made anew when the catalog has changed.
   std::shared_ptr<const Gate> GateFor(const std::shared_ptr<const Catalog>& catalog);
-  void AddProbe(const std::shared_ptr<RouteProbe>& probe);
-  // Classify, for a request that has its place.
+  // Classify, for a request that has its place. `probes`, where not null, knows of the probe, if
+  // one is needed.
   void Decide(const ParsedRequest& request, SessionRequest session, absl::Time deadline,
-              std::function<void(absl::StatusOr<Resolved>)> done);
+              RouteProbes* probes, std::function<void(absl::StatusOr<Resolved>)> done);
   absl::StatusOr<Resolved> ResolveNow(const ParsedRequest& request,
                                       std::shared_ptr<const Catalog> catalog,
                                       std::string_view text);
@@ -118,7 +117,7 @@ class RouterCore {
   std::weak_ptr<const Catalog> gate_catalog_ ABSL_GUARDED_BY(mutex_);  // not to be kept
   std::shared_ptr<const Gate> gate_ ABSL_GUARDED_BY(mutex_);
   std::set<SessionCall*> calls_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::weak_ptr<RouteProbe>> probes_ ABSL_GUARDED_BY(mutex_);
+  RouteProbes probes_;
 };
 
 }  // namespace ccoe::router

@@ -1,12 +1,14 @@
 #include "services/router/session_call.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/error.h"
 #include "common/telemetry/log.h"
+#include "services/router/plan_request.h"
 
 namespace ccoe::router {
 namespace {
@@ -42,16 +44,32 @@ void SessionCall::Begin(absl::StatusOr<ParsedRequest> parsed) {
   ticket_ = *std::move(ticket);
   core_.Join(this);
   request_ = *std::move(parsed);
-  const auto resolved = [self = shared_from_this()](absl::StatusOr<Resolved> result) {
+  if (request_.plan.has_value() || chooses()) return ResolveSteps();
+  core_.Resolve(request_, deadline(), [self = shared_from_this()](absl::StatusOr<Resolved> result) {
     self->Open(std::move(result));
+  });
+}
+
+void SessionCall::ResolveSteps() {
+  SessionRequest session;
+  session.request_id = info_.request_id;
+  session.traceparent = info_.traceparent;
+  session.queue_deadline = QueueDeadline();
+  // The last part may come from the engine's thread, which has no time for what follows.
+  const auto done = [self = shared_from_this()](absl::StatusOr<Resolved> result) {
+    self->steps_resolved_ = std::move(result);
+    self->open_timer_.Set(absl::Now(), self, &SessionCall::OpenSteps);
   };
-  if (request_.plan.has_value() || chooses()) {
-    SessionRequest session;
-    session.request_id = info_.request_id;
-    session.traceparent = info_.traceparent;
-    return core_.ResolveSteps(request_, session, deadline(), resolved);
-  }
-  core_.Resolve(request_, deadline(), resolved);
+  const auto cancel = core_.ResolveSteps(request_, session, deadline(), done);
+  base::MutexLock lock(&mutex_);
+  cancel_resolution_ = cancel;
+  if (cancelled_.has_value()) cancel(*cancelled_);
+}
+
+void SessionCall::OpenSteps() { Open(std::move(steps_resolved_)); }
+
+absl::Time SessionCall::QueueDeadline() const {
+  return std::min(arrival_ + request_.max_queue_time, deadline());
 }
 
 SessionRequest SessionCall::MakeSessionRequest() const {
@@ -65,39 +83,47 @@ SessionRequest SessionCall::MakeSessionRequest() const {
   if (resolved_.undecided) session.routing_layer = resolved_.gate->rows().routing_layer();
   session.sampling = request_.sampling;
   session.stop = request_.stop;
-  session.queue_deadline = std::min(arrival_ + request_.max_queue_time, deadline());
+  session.queue_deadline = QueueDeadline();
   if (!resolved_.steps.empty()) AddSteps(&session);
   return session;
 }
 
 void SessionCall::AddSteps(SessionRequest* session) const {
-  const ResolvedStep& first = resolved_.steps[0];
+  const ResolvedStep& first = resolved_.steps[order_[0]];
+  session->expert = first.decision.expert;
   session->stop.max_tokens = first.max_tokens;
   if (chooses()) session->sampling.top_logprobs = std::max(0, session->sampling.top_logprobs);
   if (request_.plan.has_value()) {
     auto& messages = std::get<std::vector<model::Message>>(session->input.prompt);
-    const bool whole = !request_.plan->steps.empty();
-    if (messages.empty()) {
+    const bool users = !messages.empty() && messages.back().role == "user";
+    if (!users) {
       messages.push_back({"user", first.instruction});
-    } else if (whole) {
-      absl::StrAppend(&messages.back().content, "\n\n", first.instruction);
-    } else {
+    } else if (request_.plan->steps.empty()) {
       messages.back().content = first.instruction;  // the others follow
+    } else {
+      absl::StrAppend(&messages.back().content, "\n\n", first.instruction);
     }
   }
-  for (size_t i = 1; i < resolved_.steps.size(); ++i) {
+  for (size_t i = 1; i < order_.size(); ++i) {
+    const ResolvedStep& step = resolved_.steps[order_[i]];
     runtime::NextTurn& turn = session->input.next_turns.emplace_back();
-    turn.expert = resolved_.steps[i].decision.expert;
-    if (!chooses()) turn.message = resolved_.steps[i].instruction;
+    turn.expert = step.decision.expert;
+    if (!chooses()) turn.message = step.instruction;
     turn.sampling = session->sampling;
     turn.stop = session->stop;
-    turn.stop.max_tokens = resolved_.steps[i].max_tokens;
+    turn.stop.max_tokens = step.max_tokens;
   }
 }
 
 void SessionCall::Open(absl::StatusOr<Resolved> resolved) {
   if (!resolved.ok()) return End(resolved.status());
   resolved_ = *std::move(resolved);
+  if (chooses()) {
+    order_ = AuctionOrder(resolved_.steps);
+  } else {
+    order_.resize(resolved_.steps.size());
+    std::iota(order_.begin(), order_.end(), size_t{0});
+  }
   std::optional<absl::Status> cancelled;
   {
     base::MutexLock lock(&mutex_);
@@ -120,6 +146,7 @@ void SessionCall::Cancel(const absl::Status& why) {
   if (cancelled_.has_value()) return;
   cancelled_ = why;
   if (session_.has_value()) core_.backbone().Cancel(*session_, why);
+  if (cancel_resolution_ != nullptr) cancel_resolution_(why);
 }
 
 void SessionCall::PauseSession() {
@@ -145,20 +172,16 @@ void SessionCall::OnRouteState(absl::Span<const float> pooled) {
 
 void SessionCall::OnAdmitted() {
   if (resolved_.undecided) return Cancel(absl::InternalError("admitted without a decision"));
-  if (chooses()) {
-    answers_.emplace_back();
-  } else {
-    Admitted();
-  }
+  if (!chooses()) Admitted();
 }
 
 // The client gets a token.
 void SessionCall::ObserveToken() {
   const absl::Time now = absl::Now();
-  if (last_token_at_ == absl::InfinitePast()) {
+  if (ttft_ == absl::ZeroDuration()) {
     ttft_ = now - arrival_;
     core_.metrics().ObserveTimeToFirstToken(ttft_);
-  } else {
+  } else if (last_token_at_ != absl::InfinitePast()) {
     core_.metrics().ObserveInterTokenLatency(now - last_token_at_);
   }
   last_token_at_ = now;
@@ -171,10 +194,12 @@ void SessionCall::OnDelta(const runtime::Delta& delta) {
     core_.metrics().AddGeneratedTokens(static_cast<int64_t>(delta.tokens.size()));
   }
   if (chooses()) {
-    answers_.back().push_back(delta);
-  } else if (step_offset_ == 0) {
+    answer_.text += delta.text;
+    answer_.tokens.insert(answer_.tokens.end(), delta.tokens.begin(), delta.tokens.end());
+  } else if (resolved_.steps.empty()) {
     Piece(delta);
   } else {
+    resolved_.steps[step_].text += delta.text;
     runtime::Delta counted = delta;
     counted.token_offset += step_offset_;
     Piece(counted);
@@ -192,7 +217,7 @@ void SessionCall::PassText(const std::string& text) {
 
 // A step of several has ended.
 void SessionCall::CloseStep(const runtime::Finished& finished) {
-  ResolvedStep& step = resolved_.steps[step_];
+  ResolvedStep& step = resolved_.steps[order_[step_]];
   step.finished = finished;
   outcome_.reason = finished.reason;
   outcome_.matched_stop = finished.matched_stop;
@@ -206,58 +231,77 @@ void SessionCall::CloseStep(const runtime::Finished& finished) {
         finished.timings.queue + finished.timings.prefill + finished.timings.decode;
   }
   step_offset_ += finished.usage.completion_tokens;
-  if (!chooses()) return;
-  double sum = 0;
-  for (const runtime::Delta& delta : answers_.back()) {
-    for (const runtime::GeneratedToken& token : delta.tokens) sum += token.logprob;
-  }
-  step.mean_logprob = sum / std::max(1, finished.usage.completion_tokens);
-}
-
-void SessionCall::OnStepFinished(const runtime::Finished& finished) {
-  if (step_ + 1 >= static_cast<int>(resolved_.steps.size())) {
-    return Cancel(absl::InternalError("a step more than was asked for"));
-  }
-  CloseStep(finished);
   if (chooses()) {
-    answers_.emplace_back();
-    ++step_;
+    KeepIfBest(&step);
     return;
   }
   PassText(finished.text);
+  step.text += finished.text;
+  StepEnded();
+}
+
+void SessionCall::KeepIfBest(ResolvedStep* step) {
+  double sum = 0;
+  for (const runtime::GeneratedToken& token : answer_.tokens) sum += token.logprob;
+  step->mean_logprob = sum / std::max<size_t>(1, answer_.tokens.size());
+  answer_.text += step->finished.text;
+  const bool best =
+      !chosen_.has_value() || step->mean_logprob > resolved_.steps[*chosen_].mean_logprob;
+  if (best) {
+    chosen_ = order_[step_];
+    best_answer_ = std::move(answer_);
+  }
+  answer_ = {};
+}
+
+void SessionCall::OnStepFinished(const runtime::Finished& finished) {
+  if (step_ + 1 >= resolved_.steps.size()) {
+    return Cancel(absl::InternalError("a step more than was asked for"));
+  }
+  CloseStep(finished);
   ++step_;
+  if (chooses()) return;
+  last_token_at_ = absl::InfinitePast();
   StepBegan();
   PassText("\n\n");
 }
 
+// Tells the transport of the chosen answer, in pieces of bounded size.
 void SessionCall::Choose() {
-  size_t best = 0;
-  for (size_t i = 1; i < resolved_.steps.size(); ++i) {
-    if (resolved_.steps[i].mean_logprob > resolved_.steps[best].mean_logprob) best = i;
-  }
-  const ResolvedStep& chosen = resolved_.steps[best];
+  constexpr size_t kPieceTokens = 64;
+  const ResolvedStep& chosen = resolved_.steps[*chosen_];
   resolved_.decision = chosen.decision;
   outcome_.reason = chosen.finished.reason;
   outcome_.matched_stop = chosen.finished.matched_stop;
-  outcome_.text = chosen.finished.text;
   ObserveToken();
   Admitted();
-  for (const runtime::Delta& delta : answers_[best]) Piece(delta);
+  runtime::Delta piece;
+  piece.text = std::move(best_answer_.text);
+  for (runtime::GeneratedToken& token : best_answer_.tokens) {
+    piece.tokens.push_back(std::move(token));
+    if (piece.tokens.size() < kPieceTokens) continue;
+    Piece(piece);
+    piece.token_offset += static_cast<int>(piece.tokens.size());
+    piece.text.clear();
+    piece.tokens.clear();
+  }
+  if (!piece.tokens.empty() || !piece.text.empty()) Piece(piece);
 }
 
 void SessionCall::OnFinished(const runtime::Finished& finished) {
   if (resolved_.steps.empty()) return End(finished);
-  if (step_ + 1 < static_cast<int>(resolved_.steps.size())) {
-    return End(absl::InternalError("the backbone does not know of further steps"));
+  if (step_ + 1 < resolved_.steps.size()) {
+    return OnFailed(base::MakeError(base::Reason::kUnimplemented,
+                                    "the backbone does not know of further steps; update it"));
   }
   CloseStep(finished);
-  outcome_.text = finished.text;
   if (chooses()) Choose();
   End(outcome_);
 }
 
 void SessionCall::OnFailed(const absl::Status& status) {
-  End(resolved_.steps.empty() ? status : AtStep(status, step_));
+  if (resolved_.steps.empty()) return End(status);
+  End(chooses() ? AtExpert(status, Answering().expert) : AtStep(status, step_));
 }
 
 void SessionCall::End(const absl::StatusOr<runtime::Finished>& result) {
@@ -270,28 +314,36 @@ void SessionCall::End(const absl::StatusOr<runtime::Finished>& result) {
   Ended(result);
 }
 
+// Who answers, or was to when the request ended.
+const RouteDecision& SessionCall::Answering() const {
+  if (resolved_.steps.empty() || chosen_.has_value()) return resolved_.decision;
+  return resolved_.steps[order_[step_]].decision;
+}
+
 void SessionCall::Report(const absl::StatusOr<runtime::Finished>& result) {
   const absl::Status& status = result.status();
-  core_.metrics().CountRequest(resolved_.decision.domain, static_cast<int>(status.code()));
+  const RouteDecision& answering = result.ok() ? resolved_.decision : Answering();
+  core_.metrics().CountRequest(answering.domain, static_cast<int>(status.code()));
   const absl::Duration total = absl::Now() - arrival_;
   if (!status.ok()) {
     CountCancellation(core_.metrics(), status);
     telemetry::LogWarning("request_failed", {{"request_id", info_.request_id},
                                              {"method", info_.method},
-                                             {"domain", resolved_.decision.domain},
-                                             {"expert", resolved_.decision.expert.name},
+                                             {"domain", answering.domain},
+                                             {"expert", answering.expert.name},
                                              {"code", absl::StatusCodeToString(status.code())},
                                              {"reason", base::EntryOf(base::ReasonOf(status)).name},
                                              {"completion_tokens", tokens_},
                                              {"total_ms", total}});
     return;
   }
-  core_.metrics().AddPromptTokens(result->usage.prompt_tokens);
+  core_.metrics().AddPromptTokens(result->usage.prompt_tokens - result->usage.cached_tokens);
   telemetry::LogInfo("request_finished", {{"request_id", info_.request_id},
                                           {"method", info_.method},
-                                          {"domain", resolved_.decision.domain},
-                                          {"expert", resolved_.decision.expert.name},
-                                          {"version", resolved_.decision.expert.version},
+                                          {"domain", answering.domain},
+                                          {"expert", answering.expert.name},
+                                          {"version", answering.expert.version},
+                                          {"steps", std::max<size_t>(1, order_.size())},
                                           {"prompt_tokens", result->usage.prompt_tokens},
                                           {"completion_tokens", result->usage.completion_tokens},
                                           {"queue_ms", result->timings.queue},

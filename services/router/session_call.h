@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "common/base/mutex.h"
 #include "common/runtime/session.h"
+#include "services/router/call_timer.h"
 #include "services/router/router_core.h"
 
 namespace ccoe::router {
@@ -41,7 +42,8 @@ class SessionCall : public runtime::SessionListener,
  protected:
   // Blocks are reserved and the expert is known: resolved() is whole from here on.
   virtual void Admitted() = 0;
-  // The request's step() begins, which is not the first: resolved().steps[step()].
+  // Of a plan: step() has ended, which resolved().steps[step()] tells of; a further one begins.
+  virtual void StepEnded() {}
   virtual void StepBegan() {}
   virtual void Piece(const runtime::Delta& delta) = 0;
   virtual void Ended(const absl::StatusOr<runtime::Finished>& result) = 0;
@@ -54,7 +56,7 @@ class SessionCall : public runtime::SessionListener,
   const ParsedRequest& request() const { return request_; }
   const Resolved& resolved() const { return resolved_; }
   // That runs, of a plan; 0 for a request without one.
-  int step() const { return request_.plan.has_value() ? step_ : 0; }
+  int step() const { return request_.plan.has_value() ? static_cast<int>(step_) : 0; }
 
  private:
   void OnRouteState(absl::Span<const float> pooled) final;
@@ -64,16 +66,21 @@ class SessionCall : public runtime::SessionListener,
   void OnFinished(const runtime::Finished& finished) final;
   void OnFailed(const absl::Status& status) final;
 
+  void ResolveSteps();
+  void OpenSteps();
   void Open(absl::StatusOr<Resolved> resolved);
+  absl::Time QueueDeadline() const;
   SessionRequest MakeSessionRequest() const;
   // Adds the steps of a plan, or of several experts, to their session.
   void AddSteps(SessionRequest* session) const;
   bool chooses() const { return !request_.experts.empty(); }
   void ObserveToken();
   void CloseStep(const runtime::Finished& finished);
+  // Keeps the answer that has ended if its expert finds it likelier than those before.
+  void KeepIfBest(ResolvedStep* step);
   void PassText(const std::string& text);
-  // Chooses among several experts' answers, and tells the transport of it.
   void Choose();
+  const RouteDecision& Answering() const;
   // Bookkeeping and Ended.
   void End(const absl::StatusOr<runtime::Finished>& result);
   void Report(const absl::StatusOr<runtime::Finished>& result);
@@ -87,16 +94,22 @@ class SessionCall : public runtime::SessionListener,
   absl::Time last_token_at_ = absl::InfinitePast();
   absl::Duration ttft_ = absl::ZeroDuration();
   int64_t tokens_ = 0;
-  int step_ = 0;                                      // of resolved_.steps
-  int step_offset_ = 0;                               // tokens of the steps before
-  runtime::Finished outcome_;                         // of the whole request, as its steps end
-  std::vector<std::vector<runtime::Delta>> answers_;  // of several experts, until the choice
+  absl::StatusOr<Resolved> steps_resolved_ = Resolved();  // until they are opened
+  CallTimer open_timer_;
+  std::vector<size_t> order_;   // in which resolved_.steps run
+  size_t step_ = 0;             // that runs, of order_
+  int step_offset_ = 0;         // tokens of the steps before
+  runtime::Finished outcome_;   // of the whole request, as its steps end
+  runtime::Delta answer_;       // of several experts: of the one that answers, the best so far,
+  runtime::Delta best_answer_;  // and whose that is
+  std::optional<size_t> chosen_;
 
   base::Mutex mutex_;
   std::optional<runtime::SessionId> session_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> cancelled_ ABSL_GUARDED_BY(mutex_);
   std::optional<runtime::ExpertKey> decided_ ABSL_GUARDED_BY(mutex_);  // by the prompt's state
   bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+  std::function<void(const absl::Status&)> cancel_resolution_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ccoe::router

@@ -40,9 +40,16 @@ void StreamCall::StepBegan() {
   PushStepStarted();
 }
 
+void StreamCall::StepEnded() {
+  base::MutexLock lock(&mutex_);
+  v1::GenerateStreamResponse event;
+  *event.mutable_step_finished() = StepReportProto(resolved(), step());
+  Push(std::move(event));
+}
+
 void StreamCall::PushStepStarted() {
   v1::GenerateStreamResponse event;
-  *event.mutable_step_started() = StepStartedProto(resolved(), step());
+  *event.mutable_step_started() = StepStartedProto(request(), resolved(), step());
   Push(std::move(event));
 }
 

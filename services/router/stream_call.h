@@ -28,6 +28,7 @@ class StreamCall final : public grpc::ServerWriteReactor<v1::GenerateStreamRespo
 
  private:
   void Admitted() override;
+  void StepEnded() override;
   void StepBegan() override;
   void Piece(const runtime::Delta& delta) override;
   void Ended(const absl::StatusOr<runtime::Finished>& result) override;

@@ -80,8 +80,11 @@ class GenerateCall final : public UnaryCall {
   void Fill(const runtime::Finished& finished) override {
     response_.mutable_text()->append(finished.text);
     *response_.mutable_started() = StartedProto(info(), resolved(), request().sampling.seed);
-    *response_.mutable_finished() =
-        FinishedProto(finished, request(), resolved(), absl::Now() - arrival());
+    v1::Finished& proto = *response_.mutable_finished();
+    proto = FinishedProto(finished, request(), resolved(), absl::Now() - arrival());
+    for (v1::StepReport& step : *proto.mutable_steps()) {
+      step.set_text(resolved().steps[step.step()].text);
+    }
   }
 
   v1::GenerateResponse& response_;

@@ -55,7 +55,10 @@ absl::StatusOr<std::string> RoleName(v1::Role role) {
   }
 }
 
-absl::StatusOr<ParsedInput> ParseChat(const v1::Chat& chat) {
+// Whose the last message of a conversation has to be.
+enum class LastTurn { kUsers, kAnyones };
+
+absl::StatusOr<ParsedInput> ParseChat(const v1::Chat& chat, LastTurn last_turn) {
   if (chat.messages().empty()) return Invalid("chat.messages", " is empty");
   std::vector<model::Message> messages;
   for (const v1::ChatMessage& message : chat.messages()) {
@@ -66,7 +69,7 @@ absl::StatusOr<ParsedInput> ParseChat(const v1::Chat& chat) {
     }
     messages.push_back({std::move(role), message.content()});
   }
-  if (chat.messages().rbegin()->role() != v1::ROLE_USER) {
+  if (last_turn == LastTurn::kUsers && chat.messages().rbegin()->role() != v1::ROLE_USER) {
     return Invalid("chat.messages", ": the last message must be the user's");
   }
   std::string last = messages.back().content;
@@ -77,10 +80,11 @@ std::vector<int32_t> Ids(const v1::TokenIds& ids) { return {ids.ids().begin(), i
 
 // For every message with the oneof `input` of Chat, Text and TokenIds.
 template <typename Request>
-absl::StatusOr<ParsedInput> ParseInput(const Request& request) {
+absl::StatusOr<ParsedInput> ParseInput(const Request& request,
+                                       LastTurn last_turn = LastTurn::kUsers) {
   switch (request.input_case()) {
     case Request::kChat:
-      return ParseChat(request.chat());
+      return ParseChat(request.chat(), last_turn);
     case Request::kText:
       if (request.text().text().empty()) return Invalid("text.text", " is empty");
       return ParsedInput{request.text().text(), request.text().text()};
@@ -246,17 +250,14 @@ absl::StatusOr<std::vector<runtime::ExpertKey>> ParseExperts(const v1::GenerateR
   if (request.experts_size() < 2 || request.experts_size() > kMaxExperts) {
     return Invalid("experts", " has ", request.experts_size(), " entries, not 2 to ", kMaxExperts);
   }
-  if (parsed.plan.has_value() || !std::holds_alternative<std::monostate>(parsed.target)) {
-    return Invalid("experts", " is for requests without a target and a plan");
+  if (parsed.plan.has_value() || !std::holds_alternative<std::monostate>(parsed.target) ||
+      request.has_routing()) {
+    return Invalid("experts", " is for requests without a target, a plan and routing");
   }
   if (parsed.stop.max_tokens == 0) return Invalid("experts", " needs stop.max_tokens above 0");
   for (const v1::ExpertRef& expert : request.experts()) {
     if (expert.name().empty()) return Invalid("experts.name", " is empty");
-    runtime::ExpertKey key{expert.name(), expert.version()};
-    if (std::find(experts.begin(), experts.end(), key) != experts.end()) {
-      return Invalid("experts", " has '", key.name, "' twice");
-    }
-    experts.push_back(std::move(key));
+    experts.push_back({expert.name(), expert.version()});
   }
   return experts;
 }
@@ -298,9 +299,10 @@ absl::Status CheckNoUnknownFields(const google::protobuf::Message& message) {
 absl::StatusOr<ParsedRequest> ParseGenerate(const v1::GenerateRequest& request,
                                             const Limits& limits, uint64_t fresh_seed) {
   CCOE_ASSIGN_OR_RETURN(ParsedRequest parsed, ParseCommon(request, limits));
-  if (request.input_case() != v1::GenerateRequest::INPUT_NOT_SET ||
-      request.plan().steps().empty()) {
+  if (request.plan().steps().empty()) {
     CCOE_ASSIGN_OR_RETURN(parsed.input, ParseInput(request));
+  } else if (request.input_case() != v1::GenerateRequest::INPUT_NOT_SET) {
+    CCOE_ASSIGN_OR_RETURN(parsed.input, ParseInput(request, LastTurn::kAnyones));
   }
   CCOE_ASSIGN_OR_RETURN(parsed.sampling, ParseSampling(request.sampling(), fresh_seed));
   CCOE_ASSIGN_OR_RETURN(parsed.stop, ParseStop(request.stop(), limits));
@@ -312,6 +314,7 @@ absl::StatusOr<ParsedRequest> ParseGenerate(const v1::GenerateRequest& request,
   parsed.wants_token_ids = request.output().token_ids();
   if (request.has_plan()) {
     CCOE_ASSIGN_OR_RETURN(parsed.plan, ParsePlan(request, parsed, limits));
+    parsed.stop.max_tokens = std::min(parsed.stop.max_tokens, parsed.plan->max_total_tokens);
   }
   CCOE_ASSIGN_OR_RETURN(parsed.experts, ParseExperts(request, parsed));
   return parsed;

@@ -49,7 +49,7 @@ std::vector<float> StateOf(router::Backbone& backbone, const std::string& text) 
   const auto done = [&](absl::StatusOr<std::vector<float>> result) {
     state.set_value(std::move(result));
   };
-  router::RouteProbe::Start(backbone, request, absl::InfiniteFuture(), done);
+  std::make_shared<router::RouteProbe>(backbone, done)->Start(request, absl::InfiniteFuture());
   return state.get_future().get().value();
 }
 
@@ -204,8 +204,9 @@ TEST_F(LearnedGateTest, AProbeThatWaitsEndsAtItsDeadline) {
   request.expert = {};
   request.routing_layer = kRoutingLayer;
   std::promise<absl::Status> end;
-  router::RouteProbe::Start(*busy, request, absl::Now() + absl::Milliseconds(50),
-                            [&](auto result) { end.set_value(result.status()); });
+  std::make_shared<router::RouteProbe>(*busy, [&](auto result) {
+    end.set_value(result.status());
+  })->Start(request, absl::Now() + absl::Milliseconds(50));
   EXPECT_EQ(base::ReasonOf(end.get_future().get()), base::Reason::kDeadlineExceeded);
   busy->Cancel(*id, absl::CancelledError("enough"));
   EXPECT_TRUE(running.Wait());

@@ -120,8 +120,8 @@ class StepsTest : public ::testing::Test {
         fresh.sampling = next.sampling;
         fresh.stop = next.stop;
         if (next.from == From::kPrompt) context.resize(spec.prompt.size());
-        const bool closed = !next.tokens.empty() && context.back() == next.tokens[0];
-        context.insert(context.end(), next.tokens.begin() + (closed ? 1 : 0), next.tokens.end());
+        if (got.steps[step - 1].reason == runtime::FinishReason::kStop) context.pop_back();
+        context.insert(context.end(), next.tokens.begin(), next.tokens.end());
       }
       fresh.prompt = context;
       const Answer expected = RunAll(reference, {fresh})[0];
@@ -192,18 +192,36 @@ TEST_F(StepsTest, WhatIsBelowTheSwitchIsNotComputedAgain) {
   EXPECT_EQ(collectors[0]->finished->usage.cached_tokens, 50 + 2 * kAnswerTokens + 5 - 1);
 }
 
-TEST_F(StepsTest, ATurnThatHasEndedIsNotEndedAgain) {
+TEST_F(StepsTest, TheTokenThatEndsAnAnswerStaysOutOfTheContext) {
   engine_ = WithPackages(setup_);
-  SessionSpec spec = Steps("tiny-lora", 20, {Next("tiny-full", 4)});
-  const auto first = OpenAll(*engine_, {spec});
-  ASSERT_TRUE(first[0]->Wait());
-  ASSERT_TRUE(first[0]->finished.has_value());
-  EXPECT_EQ(first[0]->finished->usage.prompt_tokens, 20 + kAnswerTokens + 4);
-  spec.next_steps[0].tokens[0] = first[0]->tokens[kAnswerTokens - 1].id;
-  const auto second = OpenAll(*engine_, {spec});
-  ASSERT_TRUE(second[0]->Wait());
-  EXPECT_EQ(second[0]->finished->usage.prompt_tokens, 20 + kAnswerTokens + 3);
-  ExpectAsFresh(*WithPackages(setup_), spec, *second[0]);
+  const auto reference = WithPackages(setup_);
+  int ended = 0;
+  for (uint64_t seed = 0; seed < 400 && ended < 2; ++seed) {
+    SessionSpec spec = Steps("tiny-lora", 20, {Next("tiny-full", 4)});
+    spec.sampling.temperature = 1.5F;
+    spec.sampling.seed = seed;
+    spec.stop.ignore_end_of_generation = false;
+    const auto collectors = OpenAll(*engine_, {spec});
+    ASSERT_TRUE(collectors[0]->Wait());
+    ASSERT_TRUE(collectors[0]->finished.has_value()) << collectors[0]->status;
+    const runtime::Finished& first = collectors[0]->steps[0];
+    if (first.reason != runtime::FinishReason::kStop) continue;
+    ++ended;
+    EXPECT_EQ(collectors[0]->finished->usage.prompt_tokens,
+              20 + first.usage.completion_tokens - 1 + 4);
+    std::vector<int32_t> context = spec.prompt;
+    for (int i = 0; i + 1 < first.usage.completion_tokens; ++i) {
+      context.push_back(collectors[0]->tokens[i].id);
+    }
+    SessionSpec fresh = Spec("tiny-full", 1, kAnswerTokens);
+    fresh.sampling = spec.next_steps[0].sampling;
+    fresh.prompt = context;
+    fresh.prompt.insert(fresh.prompt.end(), spec.next_steps[0].tokens.begin(),
+                        spec.next_steps[0].tokens.end());
+    EXPECT_EQ(TokensOf(*collectors[0], first.usage.completion_tokens, kAnswerTokens),
+              RunAll(*reference, {fresh})[0].tokens);
+  }
+  EXPECT_EQ(ended, 2) << "no seed ended an answer";
 }
 
 TEST_F(StepsTest, EveryStepHasItsOwnStopConditions) {
@@ -226,6 +244,25 @@ TEST_F(StepsTest, EveryStepHasItsOwnStopConditions) {
   EXPECT_EQ(stopped[0]->steps[1].matched_stop, stop);
   EXPECT_EQ(stopped[0]->finished->reason, runtime::FinishReason::kLength);
   EXPECT_EQ(stopped[0]->finished->usage.completion_tokens, kAnswerTokens);
+}
+
+// A replica without room for the whole plan has room for each step.
+TEST_F(StepsTest, AReplicaKeepsNoMoreThanAStepNeeds) {
+  Split(2, 0, {1, 2, 2, 1});
+  const std::vector<NextStep> next = {Next("tiny-full", 5), Next("tiny-lora", 5)};
+  const SessionSpec spec = Steps("tiny-lora", 60, next);
+  Collector collector;
+  collector.HoldAfter(3);
+  ASSERT_TRUE(engine_->Open(spec, &collector).ok());
+  collector.WaitForTokens(3);
+  const int of_first = upper_->Stats().kv_pages_used;
+  collector.HoldAfter(2 * kAnswerTokens + 3);
+  collector.WaitForTokens(2 * kAnswerTokens + 3);
+  EXPECT_GT(upper_->Stats().kv_pages_used, of_first);
+  collector.Release();
+  ASSERT_TRUE(collector.Wait());
+  ExpectAsFresh(*WithPackages(setup_), spec, collector);
+  ExpectAtRest();
 }
 
 TEST_F(StepsTest, AReplicaMayBeLostInAnyStep) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
+
 namespace ccoe::router {
 namespace {
 
@@ -44,7 +46,13 @@ TEST(SplitInstructionsTest, LeavesTheRestAlone) {
   EXPECT_THAT(SplitInstructions(one), ElementsAre(one));
   const std::string fenced = "Explain this:\n```\na = 1. \n\nand write it; then stop it all\n```";
   EXPECT_THAT(SplitInstructions(fenced), ElementsAre(fenced));
-  const std::string short_end = "Explain the statute of limitations. Thanks a lot";
+  for (const std::string quoted :
+       {"Summarise this text: \"Mr. Brown owns a farm. Is that a tort? Then he sold it all.\"",
+        "Explain what `a = 1; b = c + d; return a` does"}) {
+    EXPECT_THAT(SplitInstructions(quoted), ElementsAre(quoted));
+  }
+  EXPECT_THAT(SplitInstructions("Given the table orders(id, name, count), count the rows of it"),
+              ElementsAre("Given the table orders(id, name, count), ", "count the rows of it"));
   EXPECT_THAT(SplitInstructions("Explain the statute of limitations. Thanks!"),
               ElementsAre("Explain the statute of limitations. Thanks!"));
 }
@@ -58,15 +66,37 @@ TEST(SplitInstructionsTest, ThePartsAreTheText) {
   EXPECT_EQ(joined, text);
 }
 
+TEST(SplitInstructionsTest, IsLinear) {
+  for (const std::string piece : {" ", "? ", "one two three. ", "- a b c\n", "and then ", "1. "}) {
+    std::string text = "a";
+    while (text.size() < size_t{60} << 10) text += piece;
+    text += "b c d";
+    const absl::Time begin = absl::Now();
+    EXPECT_LE(SplitInstructions(text).size(), size_t{kMaxPlanSteps} + 1);
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(1)) << piece;
+  }
+  EXPECT_THAT(SplitInstructions(std::string(size_t{4} << 20, '?')), ::testing::SizeIs(1));
+}
+
+TEST(JoinStepsTest, WhatNeitherCommandsNorAsksIsNoStep) {
+  const std::string text = "Tom has three apples. The law says so. How many are left?";
+  const absl::string_view view = text;
+  const std::vector<absl::string_view> parts = {view.substr(0, 22), view.substr(22, 17),
+                                                view.substr(39)};
+  EXPECT_THAT(InstructionsOf(
+                  JoinSteps(parts, std::vector<RouteDecision>{Of("math"), Of("law"), Of("math")})),
+              ElementsAre(text));
+}
+
 TEST(JoinStepsTest, NeighboursOfOneDomainAreOneStep) {
   const std::string text = "Write the query, and add an index then solve the equation";
   const absl::string_view view = text;
   const std::vector<absl::string_view> parts = {view.substr(0, 17), view.substr(17, 17),
-                                               view.substr(34)};
+                                                view.substr(34)};
   const std::vector<PlannedStep> steps =
       JoinSteps(parts, std::vector<RouteDecision>{Of("sql"), Of("sql"), Of("math")});
   EXPECT_THAT(InstructionsOf(steps),
-              ElementsAre("Write the query, and add an index", "Then solve the equation"));
+              ElementsAre("Write the query, and add an index", "then solve the equation"));
   EXPECT_EQ(steps[1].part, 2u);
 }
 
@@ -74,22 +104,16 @@ TEST(JoinStepsTest, WhatIsUnsureGoesWithItsNeighbour) {
   const std::string text = "Hello there you, write the query, then thank me, and solve it";
   const absl::string_view view = text;
   const std::vector<absl::string_view> parts = {view.substr(0, 17), view.substr(17, 17),
-                                               view.substr(34, 15), view.substr(49)};
+                                                view.substr(34, 15), view.substr(49)};
   const RouteDecision unsure = Of("law", RouteStage::kLearned, 0.55);
   const RouteDecision none = Of("general", RouteStage::kFallback, 0.9);
   EXPECT_THAT(InstructionsOf(JoinSteps(
                   parts, std::vector<RouteDecision>{none, Of("sql"), unsure, Of("math")})),
-              ElementsAre("Hello there you, write the query, then thank me", "Solve it"));
+              ElementsAre("Hello there you, write the query, then thank me", "solve it"));
   EXPECT_THAT(JoinSteps(parts, std::vector<RouteDecision>{none, unsure, none, none}),
               ::testing::IsEmpty());
   EXPECT_THAT(JoinSteps(parts, std::vector<RouteDecision>{none, Of("sql"), none, none}),
               ::testing::SizeIs(1));
-}
-
-TEST(ShareTokensTest, SharesWhatThereIs) {
-  EXPECT_THAT(ShareTokens({100, 50}, 150), ElementsAre(100, 50));
-  EXPECT_THAT(ShareTokens({100, 50}, 32), ElementsAre(21, 11));
-  EXPECT_THAT(ShareTokens({1000, 1}, 2), ElementsAre(1, 1));
 }
 
 }  // namespace
