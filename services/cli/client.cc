@@ -132,6 +132,26 @@ absl::StatusOr<v1::Expert> Client::PopExpert(const std::string& name, const std:
   return std::move(*response.mutable_expert());
 }
 
+absl::StatusOr<VersionList> Client::SetTraffic(const v1::SetTrafficRequest& request,
+                                               absl::Duration timeout) {
+  CancellableCall call(timeout, nullptr);
+  v1::SetTrafficResponse response;
+  const grpc::Status status = stubs_->admin.SetTraffic(call.context(), request, &response);
+  if (!status.ok()) return FromCall(status);
+  return std::move(*response.mutable_versions());
+}
+
+absl::StatusOr<VersionList> Client::ListVersions(const std::string& domain,
+                                                 absl::Duration timeout) {
+  CancellableCall call(timeout, nullptr);
+  v1::ListVersionsRequest request;
+  request.set_domain(domain);
+  v1::ListVersionsResponse response;
+  const grpc::Status status = stubs_->admin.ListVersions(call.context(), request, &response);
+  if (!status.ok()) return FromCall(status);
+  return std::move(*response.mutable_versions());
+}
+
 absl::StatusOr<v1::ModelInfo> Client::GetModel(absl::Duration timeout) {
   CancellableCall call(timeout, nullptr);
   v1::GetModelResponse response;

@@ -24,6 +24,10 @@ std::string ReasonName(v1::FinishReason reason) {
   return EnumWord(v1::FinishReason_Name(reason), "FINISH_REASON_");
 }
 
+std::string StateName(v1::ExpertState state) {
+  return EnumWord(v1::ExpertState_Name(state), "EXPERT_STATE_");
+}
+
 double Milliseconds(const google::protobuf::Duration& duration) {
   return static_cast<double>(duration.seconds()) * 1e3 + duration.nanos() / 1e6;
 }
@@ -44,6 +48,25 @@ Json StartedJson(const v1::Started& started) {
 
 Json DeltaJson(const v1::Delta& delta) {
   return {{"event", "delta"}, {"text", delta.text()}, {"token_ids", delta.token_ids()}};
+}
+
+Json ExpertJson(const v1::Expert& expert) {
+  return {{"name", expert.name()},
+          {"version", expert.version()},
+          {"domain", expert.domain()},
+          {"state", StateName(expert.state())},
+          {"attach_depth", expert.attach_depth()},
+          {"digest", expert.digest()},
+          {"licence", expert.license()},
+          {"description", expert.description()}};
+}
+
+Json VersionJson(const v1::ExpertVersion& version) {
+  Json json = ExpertJson(version.expert());
+  json["weight"] = version.weight();
+  json["share"] = version.share();
+  json["active_requests"] = version.active_requests();
+  return json;
 }
 
 void Append(const v1::GenerateStreamResponse& event, Answer* answer) {

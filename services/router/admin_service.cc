@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -39,36 +40,46 @@ class AdminService final : public v1::AdminService::Service {
 
   grpc::Status PushExpert(grpc::ServerContext* context, const v1::PushExpertRequest* request,
                           v1::PushExpertResponse* response) override {
-    base::MutexLock lock(&mutex_);
-    return End(context, Push(*request, response));
+    return Answer(context, *request, [&] { return Push(*request, response); });
   }
 
   grpc::Status PopExpert(grpc::ServerContext* context, const v1::PopExpertRequest* request,
                          v1::PopExpertResponse* response) override {
-    base::MutexLock lock(&mutex_);
-    return End(context, Pop(*request, response));
+    return Answer(context, *request, [&] { return Pop(*request, response); });
+  }
+
+  grpc::Status SetTraffic(grpc::ServerContext* context, const v1::SetTrafficRequest* request,
+                          v1::SetTrafficResponse* response) override {
+    return Answer(context, *request, [&]() -> absl::Status {
+      CCOE_RETURN_IF_ERROR(Share(*request));
+      return List(request->domain(), response->mutable_versions());
+    });
+  }
+
+  grpc::Status ListVersions(grpc::ServerContext* context, const v1::ListVersionsRequest* request,
+                            v1::ListVersionsResponse* response) override {
+    return Answer(context, *request,
+                  [&] { return List(request->domain(), response->mutable_versions()); });
   }
 
  private:
+  using Versions = google::protobuf::RepeatedPtrField<v1::ExpertVersion>;
+
   absl::Status Push(const v1::PushExpertRequest& request, v1::PushExpertResponse* response) {
-    CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(request));
     if (request.folder().empty()) return InvalidField("folder", " is empty");
     const absl::Time begin = absl::Now();
     CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(request.folder()));
-    CCOE_RETURN_IF_ERROR(backbone_.Push(package));
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry, backbone_.Push(package));
     const model::ExpertManifest& manifest = package->manifest();
     telemetry::LogInfo("expert_pushed", {{"expert", manifest.name},
                                          {"version", manifest.version},
                                          {"domain", manifest.domain},
                                          {"load_ms", absl::Now() - begin}});
-    CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry,
-                          FindOne(*backbone_.GetCatalog(), {manifest.name, manifest.version}));
     *response->mutable_expert() = ExpertProto(entry);
     return absl::OkStatus();
   }
 
   absl::Status Pop(const v1::PopExpertRequest& request, v1::PopExpertResponse* response) {
-    CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(request));
     if (request.name().empty()) return InvalidField("name", " is empty");
     {
       // The entry's lease goes before the log says so.
@@ -82,13 +93,44 @@ class AdminService final : public v1::AdminService::Service {
     return absl::OkStatus();
   }
 
-  static grpc::Status End(grpc::ServerContext* context, const absl::Status& status) {
+  absl::Status Share(const v1::SetTrafficRequest& request) {
+    if (request.domain().empty()) return InvalidField("domain", " is empty");
+    std::vector<VersionWeight> weights;
+    std::string text;
+    for (const v1::VersionWeight& given : request.weights()) {
+      if (given.version().empty()) return InvalidField("weights.version", " is empty");
+      weights.push_back({{given.name(), given.version()}, given.weight()});
+      absl::StrAppend(&text, text.empty() ? "" : " ", given.version(), "=", given.weight());
+    }
+    CCOE_RETURN_IF_ERROR(backbone_.SetTraffic(request.domain(), weights));
+    telemetry::LogInfo("traffic_set", {{"domain", request.domain()}, {"weights", text}});
+    return absl::OkStatus();
+  }
+
+  absl::Status List(const std::string& domain, Versions* versions) {
+    const std::shared_ptr<const Catalog> catalog = backbone_.GetCatalog();
+    CCOE_RETURN_IF_ERROR(domain.empty() ? absl::OkStatus()
+                                        : FindDomain(*catalog, domain, 0).status());
+    for (const CatalogEntry* entry : SortedExperts(*catalog, domain)) {
+      v1::ExpertVersion& version = *versions->Add();
+      *version.mutable_expert() = ExpertProto(*entry);
+      version.set_weight(entry->weight);
+      version.set_share(ShareOf(*catalog, *entry));
+      version.set_active_requests(*entry->active_requests);
+    }
+    return absl::OkStatus();
+  }
+
+  template <typename Body>
+  static grpc::Status Answer(grpc::ServerContext* context, const google::protobuf::Message& request,
+                             Body body) {
+    absl::Status status = CheckNoUnknownFields(request);
+    if (status.ok()) status = body();
     if (!status.ok()) rpc::AddErrorTrailers(status, *context);
     return rpc::ToGrpcStatus(status);
   }
 
   LocalBackbone& backbone_;
-  base::Mutex mutex_;  // one change at a time
 };
 
 }  // namespace

@@ -10,8 +10,8 @@ namespace ccoe::router {
 
 class LocalBackbone;
 
-// ccoe.v1.AdminService over an engine in this process. Its calls take as long as loading takes, one
-// after another, on gRPC's own threads. `backbone` outlives it.
+// ccoe.v1.AdminService over an engine in this process. Its calls run on gRPC's own
+// threads and take as long as loading takes. `backbone` outlives it.
 std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone);
 
 }  // namespace ccoe::router

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/check.h"
 #include "common/base/status_macros.h"
-#include "services/router/catalog.h"
 
 namespace ccoe::router {
 namespace {
@@ -64,7 +64,9 @@ absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackbo
                         runtime::Engine::Create(std::move(engine_options)));
   std::unique_ptr<LocalBackbone> backbone(
       new LocalBackbone(options.model, std::move(engine), Describe(options)));
-  for (const auto& package : options.experts) CCOE_RETURN_IF_ERROR(backbone->Push(package));
+  for (const auto& package : options.experts) {
+    CCOE_RETURN_IF_ERROR(backbone->Push(package).status());
+  }
   options.model->ReleasePages();
   return backbone;
 }
@@ -99,6 +101,7 @@ CatalogEntry LocalBackbone::EntryOf(
     const std::shared_ptr<const model::ExpertPackage>& package) const {
   CatalogEntry entry;
   entry.info = info;
+  entry.active_requests = std::make_shared<std::atomic<int>>(0);
   if (package == nullptr) return entry;
   // Shares the package's life.
   entry.manifest = std::shared_ptr<const model::ExpertManifest>(package, &package->manifest());
@@ -111,19 +114,22 @@ std::shared_ptr<const Catalog> LocalBackbone::GetCatalog() const {
   return catalog_;
 }
 
-absl::Status LocalBackbone::Push(const std::shared_ptr<const model::ExpertPackage>& package) {
+absl::StatusOr<CatalogEntry> LocalBackbone::Push(
+    const std::shared_ptr<const model::ExpertPackage>& package) {
   CCOE_RETURN_IF_ERROR(package->CheckAgainst(*model_));
   CCOE_RETURN_IF_ERROR(engine_->AddExpert(package));
   const model::ExpertManifest& manifest = package->manifest();
   const runtime::ExpertKey key{manifest.name, manifest.version};
-  for (const runtime::ExpertInfo& info : engine_->Experts()) {
-    if (info.key != key) continue;
-    base::MutexLock lock(&mutex_);
-    auto catalog = std::make_shared<Catalog>(*catalog_);
-    catalog->experts.push_back(EntryOf(info, package));
-    catalog_ = std::move(catalog);
-  }
-  return absl::OkStatus();
+  const std::vector<runtime::ExpertInfo> experts = engine_->Experts();
+  const auto info = std::find_if(experts.begin(), experts.end(),
+                                 [&](const runtime::ExpertInfo& e) { return e.key == key; });
+  CCOE_CHECK(info != experts.end());
+  CatalogEntry entry = EntryOf(*info, package);
+  base::MutexLock lock(&mutex_);
+  auto catalog = std::make_shared<Catalog>(*catalog_);
+  catalog->experts.push_back(entry);
+  catalog_ = std::move(catalog);
+  return entry;
 }
 
 absl::Status LocalBackbone::Pop(const runtime::ExpertKey& expert) {
@@ -137,6 +143,15 @@ absl::Status LocalBackbone::Pop(const runtime::ExpertKey& expert) {
   std::erase_if(catalog->experts,
                 [&](const CatalogEntry& entry) { return entry.info.key == found->info.key; });
   before = std::exchange(catalog_, std::move(catalog));
+  return absl::OkStatus();
+}
+
+absl::Status LocalBackbone::SetTraffic(const std::string& domain,
+                                       absl::Span<const VersionWeight> weights) {
+  base::MutexLock lock(&mutex_);
+  auto catalog = std::make_shared<Catalog>(*catalog_);
+  CCOE_RETURN_IF_ERROR(SetWeights(domain, weights, catalog.get()));
+  catalog_ = std::move(catalog);
   return absl::OkStatus();
 }
 

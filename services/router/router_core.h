@@ -26,8 +26,9 @@ struct Resolved {
   bool undecided = false;  // the prompt's pooled state is still to decide
   std::shared_ptr<const Catalog> catalog;
   std::shared_ptr<const Gate> gate;
-  absl::Duration route_time;        // the gate's own, of all stages
-  std::vector<StageReport> stages;  // where an explanation was asked for
+  std::shared_ptr<const void> active;  // among CatalogEntry::active_requests while this is there
+  absl::Duration route_time;           // the gate's own, of all stages
+  std::vector<StageReport> stages;     // where an explanation was asked for
 };
 
 // The decision for a request, once the gate's text is at hand (it is not looked at where the target

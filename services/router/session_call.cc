@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "common/base/error.h"
 #include "common/telemetry/log.h"
+#include "services/router/catalog.h"
 
 namespace ccoe::router {
 namespace {
@@ -41,6 +42,7 @@ void SessionCall::Begin(absl::StatusOr<ParsedRequest> parsed) {
   ticket_ = *std::move(ticket);
   core_.Join(this);
   request_ = *std::move(parsed);
+  request_.routing.draw = DrawOf(info_.request_id);
   core_.Resolve(request_, deadline(),
                 [self = shared_from_this()](absl::StatusOr<Resolved> resolved) {
                   self->Open(std::move(resolved));

@@ -1,0 +1,197 @@
+#include "services/cli/experts_admin.h"
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "services/cli/call_status.h"
+#include "services/cli/client.h"
+#include "services/cli/event_json.h"
+
+namespace ccoe::cli {
+namespace {
+
+constexpr char kAdminHelp[] = "The server's admin port, HOST:PORT (`ccoe serve --admin-listen`)";
+// Loading a package takes as long as reading and packing its weights.
+constexpr absl::Duration kLoadTimeout = absl::Minutes(10);
+constexpr absl::Duration kTimeout = absl::Seconds(30);
+
+struct AdminOptions {
+  std::string admin;
+  bool json = false;
+};
+
+void AddAdminOptions(CLI::App* command, const std::string& json_help, AdminOptions* options) {
+  command->add_option("--admin", options->admin, kAdminHelp)->required();
+  command->add_flag("--json", options->json, json_help);
+}
+
+ExitCode Refused(Terminal& terminal, const AdminOptions& options, const absl::Status& status) {
+  terminal.Fail(status, absl::StrCat(options.admin, ": ", Explain(status)));
+  return IsUnreachable(status) ? ExitCode::kUnreachable : ExitCode::kRefused;
+}
+
+ExitCode ShowChange(Terminal& terminal, const AdminOptions& options, const char* done,
+                    const absl::StatusOr<v1::Expert>& expert) {
+  if (!expert.ok()) return Refused(terminal, options, expert.status());
+  if (options.json) {
+    terminal.OutJson(ExpertJson(*expert));
+  } else {
+    terminal.OutUntrusted(absl::StrFormat("%s %s %s, domain %s\n", done, expert->name(),
+                                          expert->version(), expert->domain()));
+  }
+  return ExitCode::kOk;
+}
+
+struct PushOptions : AdminOptions {
+  std::string folder;
+};
+
+ExitCode RunPush(Context& context, const PushOptions& options) {
+  if (options.json) context.terminal.AnswerInJson();
+  std::error_code error;  // the server has a working folder of its own
+  const std::filesystem::path folder = std::filesystem::absolute(options.folder, error);
+  return ShowChange(context.terminal, options, "pushed",
+                    Client::ForAddress(options.admin)->PushExpert(folder.string(), kLoadTimeout));
+}
+
+struct PopOptions : AdminOptions {
+  std::string name;
+  std::string version;
+};
+
+ExitCode RunPop(Context& context, const PopOptions& options) {
+  if (options.json) context.terminal.AnswerInJson();
+  return ShowChange(
+      context.terminal, options, "popped",
+      Client::ForAddress(options.admin)->PopExpert(options.name, options.version, kLoadTimeout));
+}
+
+struct TrafficOptions : AdminOptions {
+  std::string domain;
+  std::vector<std::string> shares;
+  bool reset = false;
+};
+
+// "1.0.0=90", or "law-b@1.0.0=90" with the expert's name.
+bool ParseShare(const std::string& text, v1::VersionWeight* weight) {
+  const size_t equals = text.find('=');
+  int32_t value = 0;
+  if (equals == std::string::npos || !absl::SimpleAtoi(text.substr(equals + 1), &value)) {
+    return false;
+  }
+  const size_t at = text.find('@');
+  const bool named = at < equals;
+  if (named) weight->set_name(text.substr(0, at));
+  const size_t begin = named ? at + 1 : 0;
+  weight->set_version(text.substr(begin, equals - begin));
+  weight->set_weight(value);
+  return true;
+}
+
+void ShowVersions(Terminal& terminal, const AdminOptions& options, const VersionList& versions) {
+  constexpr char kRow[] = "%-14s %-14s %-10s %6s %8s\n";
+  if (!options.json) {
+    terminal.Out(terminal.ForOut(
+        Style::kBold, absl::StrFormat(kRow, "DOMAIN", "EXPERT", "VERSION", "SHARE", "REQUESTS")));
+  }
+  for (const v1::ExpertVersion& version : versions) {
+    if (options.json) {
+      terminal.OutJson(VersionJson(version));
+      continue;
+    }
+    const v1::Expert& expert = version.expert();
+    terminal.OutUntrusted(absl::StrFormat(kRow, expert.domain(), expert.name(), expert.version(),
+                                          absl::StrFormat("%.4g%%", version.share() * 100),
+                                          std::to_string(version.active_requests())));
+  }
+}
+
+ExitCode RunTraffic(Context& context, const TrafficOptions& options) {
+  if (options.json) context.terminal.AnswerInJson();
+  const auto client = Client::ForAddress(options.admin);
+  absl::StatusOr<VersionList> versions;
+  if (options.shares.empty() && !options.reset) {
+    versions = client->ListVersions(options.domain, kTimeout);
+  } else {
+    v1::SetTrafficRequest request;
+    request.set_domain(options.domain);
+    for (const std::string& share : options.shares) ParseShare(share, request.add_weights());
+    versions = client->SetTraffic(request, kTimeout);
+  }
+  if (!versions.ok()) return Refused(context.terminal, options, versions.status());
+  ShowVersions(context.terminal, options, *versions);
+  return ExitCode::kOk;
+}
+
+}  // namespace
+
+void AddExpertsPush(CLI::App& group, Action* action) {
+  CLI::App* command = group.add_subcommand(
+      "push", "Let a running server serve an expert package, from a folder that it can read");
+  auto options = std::make_shared<PushOptions>();
+  command->add_option("FOLDER", options->folder, "The package's folder")->required();
+  AddAdminOptions(command, "One line of JSON: the expert", options.get());
+  command->footer(
+      "Once it returns, new requests may go to the expert. A package that is refused "
+      "changes nothing.\nExit codes: 0 served; 4 refused; 3 no server there.\n");
+  command->callback([options, action] {
+    *action = [options](Context& context) { return RunPush(context, *options); };
+  });
+}
+
+void AddExpertsPop(CLI::App& group, Action* action) {
+  CLI::App* command = group.add_subcommand("pop", "Take an expert away from a running server");
+  auto options = std::make_shared<PopOptions>();
+  command->add_option("NAME", options->name, "The expert's name")->required();
+  command->add_option("--expert-version", options->version, "Its version, where there are several");
+  AddAdminOptions(command, "One line of JSON: the expert as it was", options.get());
+  command->footer(
+      "Requests that have it keep it to their end; new ones go elsewhere.\n"
+      "Exit codes: 0 taken away; 4 refused; 3 no server there.\n");
+  command->callback([options, action] {
+    *action = [options](Context& context) { return RunPop(context, *options); };
+  });
+}
+
+void AddExpertsTraffic(CLI::App& group, Action* action) {
+  CLI::App* command = group.add_subcommand(
+      "traffic", "Show how a domain's requests are shared out among its experts, or change it");
+  auto options = std::make_shared<TrafficOptions>();
+  command->add_option("DOMAIN", options->domain, "The domain; all without it");
+  CLI::Option* shares =
+      command
+          ->add_option("VERSION=SHARE", options->shares,
+                       "A version's part, a whole number in units of the sum; NAME@VERSION=SHARE "
+                       "where two experts have the version. Versions that are left out get none")
+          ->check([](const std::string& text) {
+            v1::VersionWeight ignored;
+            return ParseShare(text, &ignored) ? "" : "not VERSION=SHARE: " + text;
+          });
+  command->add_flag("--reset", options->reset, "No shares: the highest version has the domain")
+      ->needs("DOMAIN")
+      ->excludes(shares);
+  AddAdminOptions(command, "A line of JSON for each expert", options.get());
+  command->footer(
+      R"(A request goes to a version by its request id alone: the same id, the same version. One that
+names a version gets it whatever its share; so a version that is pushed while there are shares
+can be tried before it gets one.
+
+Examples:
+  ccoe experts traffic --admin localhost:50059
+  ccoe experts traffic law 1.0.0=90 1.1.0=10 --admin localhost:50059
+
+Exit codes: 0 done; 4 refused; 3 no server there.
+)");
+  command->callback([options, action] {
+    *action = [options](Context& context) { return RunTraffic(context, *options); };
+  });
+}
+
+}  // namespace ccoe::cli
