@@ -110,14 +110,13 @@ absl::StatusOr<v1::ListExpertsResponse> Client::ListExperts(const v1::ListExpert
   return response;
 }
 
-absl::StatusOr<v1::Expert> Client::PushExpert(const std::string& folder, absl::Duration timeout) {
+absl::StatusOr<v1::PushExpertResponse> Client::PushExpert(const v1::PushExpertRequest& request,
+                                                          absl::Duration timeout) {
   CancellableCall call(timeout, nullptr);
-  v1::PushExpertRequest request;
-  request.set_folder(folder);
   v1::PushExpertResponse response;
   const grpc::Status status = stubs_->admin.PushExpert(call.context(), request, &response);
   if (!status.ok()) return FromCall(status);
-  return std::move(*response.mutable_expert());
+  return response;
 }
 
 absl::StatusOr<v1::Expert> Client::PopExpert(const std::string& name, const std::string& version,

@@ -54,7 +54,8 @@ class Client {
   absl::StatusOr<v1::ListExpertsResponse> ListExperts(const v1::ListExpertsRequest& request,
                                                       absl::Duration timeout);
   // Of an admin port.
-  absl::StatusOr<v1::Expert> PushExpert(const std::string& folder, absl::Duration timeout);
+  absl::StatusOr<v1::PushExpertResponse> PushExpert(const v1::PushExpertRequest& request,
+                                                    absl::Duration timeout);
   absl::StatusOr<v1::Expert> PopExpert(const std::string& name, const std::string& version,
                                        absl::Duration timeout);
   absl::StatusOr<VersionList> SetTraffic(const v1::SetTrafficRequest& request,

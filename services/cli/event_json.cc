@@ -61,6 +61,18 @@ Json ExpertJson(const v1::Expert& expert) {
           {"description", expert.description()}};
 }
 
+Json PushedJson(const v1::PushExpertResponse& response) {
+  Json json = ExpertJson(response.expert());
+  json["confusion"] = Json::array();
+  for (const v1::GateConfusion& domain : response.confusion()) {
+    json["confusion"].push_back({{"domain", domain.domain()},
+                                 {"prompts", domain.prompts()},
+                                 {"own", domain.own()},
+                                 {"moved", domain.moved()}});
+  }
+  return json;
+}
+
 Json VersionJson(const v1::ExpertVersion& version) {
   Json json = ExpertJson(version.expert());
   json["weight"] = version.weight();

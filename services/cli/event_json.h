@@ -18,6 +18,8 @@ nlohmann::ordered_json DeltaJson(const v1::Delta& delta);
 // A line of `experts --json`.
 nlohmann::ordered_json ExpertJson(const v1::Expert& expert);
 
+// The line of `experts push --json`: the expert, with `confusion`.
+nlohmann::ordered_json PushedJson(const v1::PushExpertResponse& response);
 // A line of `experts traffic --json`: with the expert's weight, share and requests.
 nlohmann::ordered_json VersionJson(const v1::ExpertVersion& version);
 

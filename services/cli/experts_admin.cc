@@ -37,28 +37,44 @@ ExitCode Refused(Terminal& terminal, const AdminOptions& options, const absl::St
   return IsUnreachable(status) ? ExitCode::kUnreachable : ExitCode::kRefused;
 }
 
-ExitCode ShowChange(Terminal& terminal, const AdminOptions& options, const char* done,
-                    const absl::StatusOr<v1::Expert>& expert) {
-  if (!expert.ok()) return Refused(terminal, options, expert.status());
-  if (options.json) {
-    terminal.OutJson(ExpertJson(*expert));
-  } else {
-    terminal.OutUntrusted(absl::StrFormat("%s %s %s, domain %s\n", done, expert->name(),
-                                          expert->version(), expert->domain()));
-  }
-  return ExitCode::kOk;
+void ShowChange(Terminal& terminal, const char* done, const v1::Expert& expert) {
+  terminal.OutUntrusted(absl::StrCat(done, " ", expert.name(), " ", expert.version(), ", domain ",
+                                     expert.domain(), "\n"));
 }
 
 struct PushOptions : AdminOptions {
   std::string folder;
+  bool dry_run = false;
 };
 
+void ShowConfusion(Terminal& terminal, const v1::PushExpertResponse& response) {
+  constexpr char kRow[] = "  %-14s %8s %8s %8s\n";
+  terminal.Out("its effect on the gate, by the packages' example prompts:\n");
+  terminal.Out(
+      terminal.ForOut(Style::kBold, absl::StrFormat(kRow, "DOMAIN", "PROMPTS", "OWN", "MOVED")));
+  for (const v1::GateConfusion& domain : response.confusion()) {
+    terminal.OutUntrusted(absl::StrFormat(kRow, domain.domain(), std::to_string(domain.prompts()),
+                                          std::to_string(domain.own()),
+                                          std::to_string(domain.moved())));
+  }
+}
+
 ExitCode RunPush(Context& context, const PushOptions& options) {
-  if (options.json) context.terminal.AnswerInJson();
+  Terminal& terminal = context.terminal;
+  if (options.json) terminal.AnswerInJson();
   std::error_code error;  // the server has a working folder of its own
-  const std::filesystem::path folder = std::filesystem::absolute(options.folder, error);
-  return ShowChange(context.terminal, options, "pushed",
-                    Client::ForAddress(options.admin)->PushExpert(folder.string(), kLoadTimeout));
+  v1::PushExpertRequest request;
+  request.set_folder(std::filesystem::absolute(options.folder, error).string());
+  request.set_validate_only(options.dry_run);
+  const auto pushed = Client::ForAddress(options.admin)->PushExpert(request, kLoadTimeout);
+  if (!pushed.ok()) return Refused(terminal, options, pushed.status());
+  if (options.json) {
+    terminal.OutJson(PushedJson(*pushed));
+  } else {
+    ShowChange(terminal, options.dry_run ? "would push" : "pushed", pushed->expert());
+    ShowConfusion(terminal, *pushed);
+  }
+  return ExitCode::kOk;
 }
 
 struct PopOptions : AdminOptions {
@@ -67,10 +83,17 @@ struct PopOptions : AdminOptions {
 };
 
 ExitCode RunPop(Context& context, const PopOptions& options) {
-  if (options.json) context.terminal.AnswerInJson();
-  return ShowChange(
-      context.terminal, options, "popped",
-      Client::ForAddress(options.admin)->PopExpert(options.name, options.version, kLoadTimeout));
+  Terminal& terminal = context.terminal;
+  if (options.json) terminal.AnswerInJson();
+  const auto expert =
+      Client::ForAddress(options.admin)->PopExpert(options.name, options.version, kLoadTimeout);
+  if (!expert.ok()) return Refused(terminal, options, expert.status());
+  if (options.json) {
+    terminal.OutJson(ExpertJson(*expert));
+  } else {
+    ShowChange(terminal, "popped", *expert);
+  }
+  return ExitCode::kOk;
 }
 
 struct TrafficOptions : AdminOptions {
@@ -137,10 +160,17 @@ void AddExpertsPush(CLI::App& group, Action* action) {
       "push", "Let a running server serve an expert package, from a folder that it can read");
   auto options = std::make_shared<PushOptions>();
   command->add_option("FOLDER", options->folder, "The package's folder")->required();
-  AddAdminOptions(command, "One line of JSON: the expert", options.get());
+  command->add_flag("--dry-run", options->dry_run,
+                    "Check the package and tell what would come of it; serve nothing");
+  AddAdminOptions(command, "One line of JSON: the expert, and its effect on the gate",
+                  options.get());
   command->footer(
-      "Once it returns, new requests may go to the expert. A package that is refused "
-      "changes nothing.\nExit codes: 0 served; 4 refused; 3 no server there.\n");
+      R"(Once it returns, new requests may go to the expert. A package that is refused changes nothing.
+The effect on the gate is told by the example prompts that the packages carry: for each domain how
+many there are, how many go to it with the package, and how many go elsewhere than without.
+
+Exit codes: 0 served; 4 refused; 3 no server there.
+)");
   command->callback([options, action] {
     *action = [options](Context& context) { return RunPush(context, *options); };
   });

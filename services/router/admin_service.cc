@@ -13,11 +13,24 @@
 #include "common/telemetry/log.h"
 #include "services/router/catalog.h"
 #include "services/router/convert.h"
+#include "services/router/gate_confusion.h"
 #include "services/router/local_backbone.h"
 #include "services/router/validation.h"
 
 namespace ccoe::router {
 namespace {
+
+// What the states of example prompts may take; those that are not there by then do not count.
+constexpr absl::Duration kConfusionTime = absl::Seconds(30);
+
+v1::GateConfusion ConfusionProto(const GateConfusion& confusion) {
+  v1::GateConfusion proto;
+  proto.set_domain(confusion.domain);
+  proto.set_prompts(confusion.prompts);
+  proto.set_moved(confusion.moved);
+  proto.set_own(confusion.own);
+  return proto;
+}
 
 // The one that a name and perhaps a version stand for.
 absl::StatusOr<CatalogEntry> FindOne(const Catalog& catalog, const runtime::ExpertKey& key) {
@@ -69,13 +82,19 @@ class AdminService final : public v1::AdminService::Service {
     if (request.folder().empty()) return InvalidField("folder", " is empty");
     const absl::Time begin = absl::Now();
     CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(request.folder()));
-    CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry, backbone_.Push(package));
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry, backbone_.Check(package));
+    const StateOf state = StatesFrom(backbone_, absl::Now() + kConfusionTime);
+    for (const GateConfusion& confusion : CompareGates(*backbone_.GetCatalog(), entry, state)) {
+      *response->add_confusion() = ConfusionProto(confusion);
+    }
+    *response->mutable_expert() = ExpertProto(entry);
+    if (request.validate_only()) return absl::OkStatus();
+    CCOE_RETURN_IF_ERROR(backbone_.Push(package));
     const model::ExpertManifest& manifest = package->manifest();
     telemetry::LogInfo("expert_pushed", {{"expert", manifest.name},
                                          {"version", manifest.version},
                                          {"domain", manifest.domain},
                                          {"load_ms", absl::Now() - begin}});
-    *response->mutable_expert() = ExpertProto(entry);
     return absl::OkStatus();
   }
 

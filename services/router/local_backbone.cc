@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "common/base/check.h"
+#include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 
 namespace ccoe::router {
@@ -24,6 +24,13 @@ ModelDescription Describe(const LocalBackboneOptions& options) {
   model.arithmetic = std::string(compute::ArithmeticName(options.cpu.arithmetic));
   model.chat_template = std::string(options.model->chat_template().name());
   return model;
+}
+
+CatalogEntry EntryOf(const runtime::ExpertInfo& info) {
+  CatalogEntry entry;
+  entry.info = info;
+  entry.active_requests = std::make_shared<std::atomic<int>>(0);
+  return entry;
 }
 
 }  // namespace
@@ -64,9 +71,7 @@ absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackbo
                         runtime::Engine::Create(std::move(engine_options)));
   std::unique_ptr<LocalBackbone> backbone(
       new LocalBackbone(options.model, std::move(engine), Describe(options)));
-  for (const auto& package : options.experts) {
-    CCOE_RETURN_IF_ERROR(backbone->Push(package).status());
-  }
+  for (const auto& package : options.experts) CCOE_RETURN_IF_ERROR(backbone->Push(package));
   options.model->ReleasePages();
   return backbone;
 }
@@ -84,7 +89,7 @@ LocalBackbone::LocalBackbone(std::shared_ptr<const model::Model> model,
   auto catalog = std::make_shared<Catalog>();
   catalog->model = std::move(description);
   for (const runtime::ExpertInfo& info : engine_->Experts()) {
-    catalog->experts.push_back(EntryOf(info, nullptr));
+    catalog->experts.push_back(EntryOf(info));
   }
   base::MutexLock lock(&mutex_);
   catalog_ = std::move(catalog);
@@ -95,41 +100,39 @@ LocalBackbone::~LocalBackbone() {
   leases_->engine = nullptr;
 }
 
-// The entry of an expert of the engine, with its lease where it has a package.
-CatalogEntry LocalBackbone::EntryOf(
-    const runtime::ExpertInfo& info,
-    const std::shared_ptr<const model::ExpertPackage>& package) const {
-  CatalogEntry entry;
-  entry.info = info;
-  entry.active_requests = std::make_shared<std::atomic<int>>(0);
-  if (package == nullptr) return entry;
-  // Shares the package's life.
-  entry.manifest = std::shared_ptr<const model::ExpertManifest>(package, &package->manifest());
-  entry.lease = std::make_shared<const Lease>(leases_, info.key);
-  return entry;
-}
-
 std::shared_ptr<const Catalog> LocalBackbone::GetCatalog() const {
   base::MutexLock lock(&mutex_);
   return catalog_;
 }
 
-absl::StatusOr<CatalogEntry> LocalBackbone::Push(
-    const std::shared_ptr<const model::ExpertPackage>& package) {
+absl::StatusOr<CatalogEntry> LocalBackbone::Check(
+    const std::shared_ptr<const model::ExpertPackage>& package) const {
   CCOE_RETURN_IF_ERROR(package->CheckAgainst(*model_));
-  CCOE_RETURN_IF_ERROR(engine_->AddExpert(package));
   const model::ExpertManifest& manifest = package->manifest();
-  const runtime::ExpertKey key{manifest.name, manifest.version};
-  const std::vector<runtime::ExpertInfo> experts = engine_->Experts();
-  const auto info = std::find_if(experts.begin(), experts.end(),
-                                 [&](const runtime::ExpertInfo& e) { return e.key == key; });
-  CCOE_CHECK(info != experts.end());
-  CatalogEntry entry = EntryOf(*info, package);
+  CatalogEntry entry = EntryOf({.key = {manifest.name, manifest.version},
+                                .domain = manifest.domain,
+                                .description = manifest.description,
+                                .package_digest = package->digest(),
+                                .attach_depth = manifest.attach_depth});
+  for (const runtime::ExpertInfo& info : engine_->Experts()) {
+    if (info.key != entry.info.key) continue;
+    return absl::AlreadyExistsError(absl::StrCat("expert ", manifest.name, " ", manifest.version,
+                                                 " is served already, or is still leaving"));
+  }
+  // Shares the package's life.
+  entry.manifest = std::shared_ptr<const model::ExpertManifest>(package, &manifest);
+  return entry;
+}
+
+absl::Status LocalBackbone::Push(const std::shared_ptr<const model::ExpertPackage>& package) {
+  CCOE_ASSIGN_OR_RETURN(CatalogEntry entry, Check(package));
+  CCOE_RETURN_IF_ERROR(engine_->AddExpert(package));
+  entry.lease = std::make_shared<const Lease>(leases_, entry.info.key);
   base::MutexLock lock(&mutex_);
   auto catalog = std::make_shared<Catalog>(*catalog_);
-  catalog->experts.push_back(entry);
+  catalog->experts.push_back(std::move(entry));
   catalog_ = std::move(catalog);
-  return entry;
+  return absl::OkStatus();
 }
 
 absl::Status LocalBackbone::Pop(const runtime::ExpertKey& expert) {

@@ -38,10 +38,13 @@ class LocalBackbone final : public Backbone {
   static absl::StatusOr<std::unique_ptr<LocalBackbone>> Create(LocalBackboneOptions options);
   ~LocalBackbone() override;
 
-  // Adds an expert: packs its weights, lists it and returns how. FAILED_PRECONDITION when it does
-  // not belong to the model, ALREADY_EXISTS when name and version are listed or still leaving; then
-  // nothing has changed.
-  absl::StatusOr<CatalogEntry> Push(const std::shared_ptr<const model::ExpertPackage>& package);
+  // How an expert would be listed. FAILED_PRECONDITION when it does not belong to the model,
+  // ALREADY_EXISTS when name and version are listed or still leaving.
+  absl::StatusOr<CatalogEntry> Check(
+      const std::shared_ptr<const model::ExpertPackage>& package) const;
+  // Adds an expert: packs its weights and lists it. Errors as of Check; then nothing
+  // has changed.
+  absl::Status Push(const std::shared_ptr<const model::ExpertPackage>& package);
   // Takes an expert out of the catalog; requests that have it go on to their end, and with the last
   // of them its memory goes. NOT_FOUND; INVALID_ARGUMENT for `general`.
   absl::Status Pop(const runtime::ExpertKey& expert);
@@ -72,9 +75,6 @@ class LocalBackbone final : public Backbone {
   const std::shared_ptr<const model::Model> model_;
   const std::unique_ptr<runtime::Engine> engine_;
   const std::shared_ptr<Leases> leases_;  // they may outlive this
-  CatalogEntry EntryOf(const runtime::ExpertInfo& info,
-                       const std::shared_ptr<const model::ExpertPackage>& package) const;
-
   const int context_tokens_;
   mutable base::Mutex mutex_;
   std::shared_ptr<const Catalog> catalog_ ABSL_GUARDED_BY(mutex_);

@@ -50,3 +50,19 @@ def test_traffic_is_shared_out(cli, node, tmp_path):
     assert refused.returncode == 4
     assert json.loads(refused.stdout.splitlines()[-1])["reason"] == "UNKNOWN_EXPERT"
     assert experts(cli, node, "traffic", "sql", "7").returncode == 2
+
+
+def test_a_push_tells_its_effect_on_the_gate(cli, node, tmp_path):
+    trial = lines(experts(cli, node, "push", SQL, "--dry-run", "--json"))[0]
+    assert trial["confusion"] == [{"domain": "sql", "prompts": 3, "own": 3, "moved": 3}]
+    assert [e["name"] for e in lines(cli("experts", "--server", node.listen, "--json"))] == ["general"]
+    assert experts(cli, node, "push", SQL).stdout.startswith("pushed sql ")
+    # Beside a package whose rules claim what the other's row decides, if anything is left to it.
+    greedy = copy_package(SQL, tmp_path / "greedy", name="greedy", domain="greedy", gate={
+        "rules": {"threshold": 0.1, "keywords": [{"text": "schema", "weight": 100}], "patterns": []}})
+    told = lines(experts(cli, node, "push", greedy, "--dry-run", "--json"))[0]["confusion"]
+    assert [c["domain"] for c in told] == ["greedy", "sql"]
+    assert told[0]["own"] == told[1]["moved"] == 2  # of three examples two have the word
+    assert told[1]["own"] == 1
+    text = experts(cli, node, "push", greedy, "--dry-run").stdout
+    assert text.startswith("would push greedy ") and "MOVED" in text

@@ -18,13 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void ReplaceIn(const fs::path& file, const std::string& from, const std::string& to) {
-  std::stringstream text;
-  text << std::ifstream(file).rdbuf();
-  ASSERT_NE(text.str().find(from), std::string::npos) << file;
-  std::ofstream(file) << absl::StrReplaceAll(text.str(), {{from, to}});
-}
-
 }  // namespace
 
 std::string TinyFolder(const std::string& name) {
@@ -55,12 +48,18 @@ void AdminTest::SetUp() {
 
 void AdminTest::TearDown() { fs::remove_all(scratch_); }
 
-absl::Status AdminTest::Push(const std::string& folder) {
+absl::StatusOr<v1::PushExpertResponse> AdminTest::Push(const v1::PushExpertRequest& request) {
   grpc::ClientContext context;
+  v1::PushExpertResponse response;
+  const absl::Status status = rpc::FromGrpcStatus(admin_->PushExpert(&context, request, &response));
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::Status AdminTest::Push(const std::string& folder) {
   v1::PushExpertRequest request;
   request.set_folder(folder);
-  v1::PushExpertResponse response;
-  return rpc::FromGrpcStatus(admin_->PushExpert(&context, request, &response));
+  return Push(request).status();
 }
 
 absl::Status AdminTest::Pop(const std::string& name, const std::string& version) {
@@ -135,6 +134,13 @@ absl::StatusOr<v1::GenerateResponse> AdminTest::Generate(const std::string& text
       rpc::FromGrpcStatus(generation_->Generate(&context, Request(text, ask), &response));
   if (!status.ok()) return status;
   return response;
+}
+
+void AdminTest::ReplaceIn(const std::string& file, const std::string& from, const std::string& to) {
+  std::stringstream text;
+  text << std::ifstream(file).rdbuf();
+  ASSERT_NE(text.str().find(from), std::string::npos) << file;
+  std::ofstream(file) << absl::StrReplaceAll(text.str(), {{from, to}});
 }
 
 std::string AdminTest::LoraOfVersion(const std::string& version) {

@@ -27,6 +27,7 @@ class AdminTest : public ::testing::Test {
   void TearDown() override;
 
   absl::Status Push(const std::string& folder);
+  absl::StatusOr<v1::PushExpertResponse> Push(const v1::PushExpertRequest& request);
   absl::Status Pop(const std::string& name, const std::string& version = "");
   // Until those that have the expert have ended.
   void PushAgain(const std::string& folder);
@@ -55,6 +56,8 @@ class AdminTest : public ::testing::Test {
   // A copy of TinyFolder("llama_lora"), another version that gives other tokens. It goes with the
   // test.
   std::string LoraOfVersion(const std::string& version);
+  // Replaces a part of a file, which has to be there.
+  static void ReplaceIn(const std::string& file, const std::string& from, const std::string& to);
   // An empty folder that goes with the test.
   std::string scratch() const { return scratch_; }
 

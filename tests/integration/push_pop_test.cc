@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/error.h"
 #include "tests/integration/admin_harness.h"
 
@@ -57,6 +58,44 @@ TEST_F(PushPopTest, WhatIsRefusedChangesNothing) {
   EXPECT_EQ(Push(damaged.string()).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(Listed(), ::testing::ElementsAre("general", "tiny-lora"));
   EXPECT_TRUE(Generate("tiny-lora, go").ok());
+}
+
+TEST_F(PushPopTest, APushTellsWhatItDoesToTheGate) {
+  const std::string lora = LoraOfVersion("1.0.0"), full = scratch() + "/full";
+  std::filesystem::copy(TinyFolder("llama_full"), full);
+  const auto examples = [](const std::string& list) {
+    return absl::StrCat("\"examples\": [", list, "]");
+  };
+  const auto example = [](const std::string& prompt) {
+    return absl::StrCat("{\"prompt\": \"", prompt,
+                        "\", \"arithmetic\": \"exact\", \"max_tokens\": 1, \"token_ids\": [1]}");
+  };
+  ReplaceIn(lora + "/expert.json", examples(""),
+            examples(example("tiny-lora, go") + ", " + example("tiny-full, go")));
+  ReplaceIn(full + "/expert.json", examples(""), examples(example("tiny-full, stay")));
+  ASSERT_TRUE(Push(lora).ok());
+  v1::PushExpertRequest request;
+  request.set_folder(full);
+  request.set_validate_only(true);
+  const auto response = Push(request);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->expert().name(), "tiny-full");
+  EXPECT_THAT(Listed(), ::testing::ElementsAre("general", "tiny-lora"));
+  ASSERT_EQ(response->confusion_size(), 2);
+  const v1::GateConfusion& own = response->confusion(0);
+  EXPECT_EQ(own.domain(), "tiny-full");
+  EXPECT_THAT((std::vector<int>{own.prompts(), own.own(), own.moved()}),
+              ::testing::ElementsAre(1, 1, 1));
+  const v1::GateConfusion& other = response->confusion(1);
+  EXPECT_EQ(other.domain(), "tiny-lora");
+  EXPECT_THAT((std::vector<int>{other.prompts(), other.own(), other.moved()}),
+              ::testing::ElementsAre(2, 1, 1));
+  request.set_validate_only(false);
+  const auto pushed = Push(request);
+  ASSERT_TRUE(pushed.ok()) << pushed.status();
+  EXPECT_EQ(pushed->confusion(1).moved(), 1);
+  request.set_validate_only(true);
+  EXPECT_EQ(Push(request).status().code(), absl::StatusCode::kAlreadyExists);
 }
 
 TEST_F(PushPopTest, ARunningRequestKeepsItsExpert) {
