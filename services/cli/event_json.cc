@@ -28,6 +28,10 @@ std::string StateName(v1::ExpertState state) {
   return EnumWord(v1::ExpertState_Name(state), "EXPERT_STATE_");
 }
 
+std::string StateName(v1::VersionState state) {
+  return EnumWord(v1::VersionState_Name(state), "VERSION_STATE_");
+}
+
 double Milliseconds(const google::protobuf::Duration& duration) {
   return static_cast<double>(duration.seconds()) * 1e3 + duration.nanos() / 1e6;
 }
@@ -75,6 +79,8 @@ Json PushedJson(const v1::PushExpertResponse& response) {
 
 Json VersionJson(const v1::ExpertVersion& version) {
   Json json = ExpertJson(version.expert());
+  json["state"] = StateName(version.state());
+  json["progress"] = version.progress();
   json["weight"] = version.weight();
   json["share"] = version.share();
   json["active_requests"] = version.active_requests();

@@ -119,10 +119,10 @@ bool ParseShare(const std::string& text, v1::VersionWeight* weight) {
 }
 
 void ShowVersions(Terminal& terminal, const AdminOptions& options, const VersionList& versions) {
-  constexpr char kRow[] = "%-14s %-14s %-10s %6s %8s\n";
+  constexpr char kRow[] = "%-14s %-14s %-10s %-13s %6s %8s\n";
   if (!options.json) {
-    terminal.Out(terminal.ForOut(
-        Style::kBold, absl::StrFormat(kRow, "DOMAIN", "EXPERT", "VERSION", "SHARE", "REQUESTS")));
+    terminal.Out(terminal.ForOut(Style::kBold, absl::StrFormat(kRow, "DOMAIN", "EXPERT", "VERSION",
+                                                               "STATE", "SHARE", "REQUESTS")));
   }
   for (const v1::ExpertVersion& version : versions) {
     if (options.json) {
@@ -130,8 +130,12 @@ void ShowVersions(Terminal& terminal, const AdminOptions& options, const Version
       continue;
     }
     const v1::Expert& expert = version.expert();
+    std::string state = StateName(version.state());
+    if (version.progress() < 1) {
+      absl::StrAppendFormat(&state, " %.0f%%", version.progress() * 100);
+    }
     terminal.OutUntrusted(absl::StrFormat(kRow, expert.domain(), expert.name(), expert.version(),
-                                          absl::StrFormat("%.4g%%", version.share() * 100),
+                                          state, absl::StrFormat("%.4g%%", version.share() * 100),
                                           std::to_string(version.active_requests())));
   }
 }
@@ -191,8 +195,10 @@ void AddExpertsPop(CLI::App& group, Action* action) {
 }
 
 void AddExpertsTraffic(CLI::App& group, Action* action) {
-  CLI::App* command = group.add_subcommand(
-      "traffic", "Show how a domain's requests are shared out among its experts, or change it");
+  CLI::App* command = group.add_subcommand("traffic",
+                                           "Show the experts of a domain, also those that load or "
+                                           "drain, and how its requests are shared "
+                                           "out among them; or change it");
   auto options = std::make_shared<TrafficOptions>();
   command->add_option("DOMAIN", options->domain, "The domain; all without it");
   CLI::Option* shares =

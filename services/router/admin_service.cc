@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,7 @@
 #include "services/router/convert.h"
 #include "services/router/gate_confusion.h"
 #include "services/router/local_backbone.h"
+#include "services/router/transitions.h"
 #include "services/router/validation.h"
 
 namespace ccoe::router {
@@ -29,6 +31,17 @@ v1::GateConfusion ConfusionProto(const GateConfusion& confusion) {
   proto.set_prompts(confusion.prompts);
   proto.set_moved(confusion.moved);
   proto.set_own(confusion.own);
+  return proto;
+}
+
+v1::ExpertVersion ServingProto(const Catalog& catalog, const CatalogEntry& entry) {
+  v1::ExpertVersion proto;
+  *proto.mutable_expert() = ExpertProto(entry);
+  proto.set_state(v1::VERSION_STATE_SERVING);
+  proto.set_progress(1);
+  proto.set_weight(entry.weight);
+  proto.set_share(ShareOf(catalog, entry));
+  proto.set_active_requests(*entry.active_requests);
   return proto;
 }
 
@@ -81,7 +94,12 @@ class AdminService final : public v1::AdminService::Service {
   absl::Status Push(const v1::PushExpertRequest& request, v1::PushExpertResponse* response) {
     if (request.folder().empty()) return InvalidField("folder", " is empty");
     const absl::Time begin = absl::Now();
-    CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(request.folder()));
+    Transitions::Loading loading(&transitions_);
+    model::ExpertLoadOptions options;
+    options.on_manifest = [&](const model::ExpertManifest& manifest) { loading.Begin(manifest); };
+    options.progress = [&](double part) { loading.SetProgress(part); };
+    CCOE_ASSIGN_OR_RETURN(const auto package,
+                          model::ExpertPackage::Load(request.folder(), options));
     CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry, backbone_.Check(package));
     const StateOf state = StatesFrom(backbone_, absl::Now() + kConfusionTime);
     for (const GateConfusion& confusion : CompareGates(*backbone_.GetCatalog(), entry, state)) {
@@ -104,6 +122,7 @@ class AdminService final : public v1::AdminService::Service {
       // The entry's lease goes before the log says so.
       CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry,
                             FindOne(*backbone_.GetCatalog(), {request.name(), request.version()}));
+      transitions_.AddDraining(entry);
       CCOE_RETURN_IF_ERROR(backbone_.Pop(entry.info.key));
       *response->mutable_expert() = ExpertProto(entry);
     }
@@ -127,16 +146,24 @@ class AdminService final : public v1::AdminService::Service {
   }
 
   absl::Status List(const std::string& domain, Versions* versions) {
+    // In the order of a version's life, so that one that goes on meanwhile is seen.
+    std::vector<v1::ExpertVersion> all = transitions_.ListLoading();
     const std::shared_ptr<const Catalog> catalog = backbone_.GetCatalog();
-    CCOE_RETURN_IF_ERROR(domain.empty() ? absl::OkStatus()
-                                        : FindDomain(*catalog, domain, 0).status());
-    for (const CatalogEntry* entry : SortedExperts(*catalog, domain)) {
-      v1::ExpertVersion& version = *versions->Add();
-      *version.mutable_expert() = ExpertProto(*entry);
-      version.set_weight(entry->weight);
-      version.set_share(ShareOf(*catalog, *entry));
-      version.set_active_requests(*entry->active_requests);
+    for (const CatalogEntry& entry : catalog->experts) all.push_back(ServingProto(*catalog, entry));
+    for (v1::ExpertVersion& version : transitions_.ListDraining())
+      all.push_back(std::move(version));
+    std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+      return ComesFirst(a.expert(), b.expert());
+    });
+    for (v1::ExpertVersion& version : all) {
+      if (!domain.empty() && version.expert().domain() != domain) continue;
+      // One that was met in two states is in the later one.
+      const bool again =
+          !versions->empty() && !ComesFirst(versions->rbegin()->expert(), version.expert());
+      if (again) versions->RemoveLast();
+      *versions->Add() = std::move(version);
     }
+    if (!domain.empty() && versions->empty()) return FindDomain(*catalog, domain, 0).status();
     return absl::OkStatus();
   }
 
@@ -150,6 +177,7 @@ class AdminService final : public v1::AdminService::Service {
   }
 
   LocalBackbone& backbone_;
+  Transitions transitions_;
 };
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <tuple>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -108,20 +107,6 @@ bool IsBetter(const CatalogEntry& a, const CatalogEntry& b) {
   const int order = CompareVersions(a.info.key.version, b.info.key.version);
   if (order != 0) return order > 0;
   return a.info.key.name < b.info.key.name;
-}
-
-std::vector<const CatalogEntry*> SortedExperts(const Catalog& catalog, const std::string& domain) {
-  std::vector<const CatalogEntry*> entries;
-  for (const CatalogEntry& entry : catalog.experts) {
-    if (domain.empty() || entry.info.domain == domain) entries.push_back(&entry);
-  }
-  std::sort(entries.begin(), entries.end(), [](const CatalogEntry* a, const CatalogEntry* b) {
-    const auto left = std::tie(a->info.domain, a->info.key.name);
-    const auto right = std::tie(b->info.domain, b->info.key.name);
-    if (left != right) return left < right;
-    return CompareVersions(a->info.key.version, b->info.key.version) < 0;
-  });
-  return entries;
 }
 
 uint32_t DrawOf(std::string_view request_id) {

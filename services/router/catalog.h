@@ -19,9 +19,6 @@ int CompareVersions(std::string_view a, std::string_view b);
 // replica before one without, then the higher version, then the lower name.
 bool IsBetter(const CatalogEntry& a, const CatalogEntry& b);
 
-// The experts of a domain, of all where it is empty, by domain, name and version.
-std::vector<const CatalogEntry*> SortedExperts(const Catalog& catalog, const std::string& domain);
-
 inline constexpr int kMaxWeight = 1'000'000;
 
 // Where a request stands among all that shares are cut from: uniform over the request ids, and the

@@ -1,5 +1,6 @@
 #include "services/router/catalog_service.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -79,9 +80,11 @@ class CatalogService final : public v1::CatalogService::CallbackService {
  private:
   absl::Status List(const v1::ListExpertsRequest& request, v1::ListExpertsResponse* response) {
     CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
-    for (const CatalogEntry* entry : SortedExperts(*catalog, request.domain())) {
-      *response->add_experts() = ExpertProto(*entry);
+    for (const CatalogEntry& entry : catalog->experts) {
+      if (!request.domain().empty() && entry.info.domain != request.domain()) continue;
+      *response->add_experts() = ExpertProto(entry);
     }
+    std::sort(response->mutable_experts()->begin(), response->mutable_experts()->end(), ComesFirst);
     return absl::OkStatus();
   }
 

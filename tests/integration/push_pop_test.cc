@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +18,27 @@ namespace {
 
 using base::Reason;
 using PushPopTest = AdminTest;
+
+// Adds a tensor of zeros to a safetensors file.
+void AppendTensor(const std::string& path, size_t bytes) {
+  std::stringstream file;
+  file << std::ifstream(path, std::ios::binary).rdbuf();
+  const std::string text = file.str();
+  uint64_t header_size = 0;
+  std::memcpy(&header_size, text.data(), sizeof(header_size));
+  std::string header = text.substr(8, header_size);
+  const size_t begin = text.size() - 8 - header_size;
+  header.resize(header.rfind('}'));
+  absl::StrAppend(&header, ", \"zeros\": {\"dtype\": \"F32\", \"shape\": [", bytes / 4,
+                  "], \"data_offsets\": [", begin, ", ", begin + bytes, "]}}");
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  header_size = header.size();
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  out.write(reinterpret_cast<const char*>(&header_size), sizeof(header_size));
+  out << header << text.substr(text.size() - begin);
+  out.close();
+  std::filesystem::resize_file(path, 8 + header_size + begin + bytes);
+}
 
 TEST_F(PushPopTest, APushedExpertAnswersAndAPoppedOneDoesNot) {
   const size_t weights = backbone_->Stats().weights_bytes;
@@ -115,6 +139,60 @@ TEST_F(PushPopTest, ARunningRequestKeepsItsExpert) {
   }
   EXPECT_TRUE(reader->Finish().ok());
   EXPECT_EQ(ids, expected);
+}
+
+std::string StateOf(const v1::ListVersionsResponse& versions, const std::string& name) {
+  for (const v1::ExpertVersion& version : versions.versions()) {
+    if (version.expert().name() == name) return v1::VersionState_Name(version.state());
+  }
+  return "";
+}
+
+TEST_F(PushPopTest, APackageIsListedWhileItLoads) {
+  // Large enough to be seen: most of it is a hole at its end, which only the base model refuses.
+  constexpr size_t kBytes = size_t{256} << 20;
+  const std::string folder = scratch() + "/large";
+  std::filesystem::copy(TinyFolder("llama_full"), folder);
+  AppendTensor(folder + "/model.safetensors", kBytes);
+  std::atomic<bool> ended{false};
+  std::thread push([&] {
+    EXPECT_EQ(Push(folder).code(), absl::StatusCode::kFailedPrecondition);
+    ended = true;
+  });
+  bool seen = false;
+  double progress = 0;
+  while (!ended) {
+    const v1::ListVersionsResponse versions = Versions();
+    EXPECT_EQ(StateOf(versions, "general"), "VERSION_STATE_SERVING");
+    if (StateOf(versions, "tiny-full") == "VERSION_STATE_LOADING") {
+      EXPECT_GE(versions.versions(1).progress(), progress);
+      progress = versions.versions(1).progress();
+      if (!seen) {
+        EXPECT_EQ(base::ReasonOf(Generate("x", {.domain = "tiny-full"}).status()),
+                  Reason::kUnknownDomain);
+      }
+      seen = true;
+    }
+  }
+  push.join();
+  EXPECT_TRUE(seen);
+  EXPECT_GT(progress, 0);
+  EXPECT_EQ(StateOf(Versions(), "tiny-full"), "");
+}
+
+TEST_F(PushPopTest, APoppedExpertIsListedUntilItsRequestsEnd) {
+  ASSERT_TRUE(Push(TinyFolder("llama_lora")).ok());
+  EXPECT_EQ(StateOf(Versions("tiny-lora"), "tiny-lora"), "VERSION_STATE_SERVING");
+  std::shared_ptr<const router::Catalog> request = backbone_->GetCatalog();  // all that one keeps
+  ASSERT_TRUE(Pop("tiny-lora").ok());
+  const v1::ListVersionsResponse versions = Versions("tiny-lora");
+  ASSERT_EQ(versions.versions_size(), 1);
+  EXPECT_EQ(versions.versions(0).state(), v1::VERSION_STATE_DRAINING);
+  EXPECT_EQ(versions.versions(0).share(), 0);
+  EXPECT_EQ(Push(TinyFolder("llama_lora")).code(), absl::StatusCode::kAlreadyExists);
+  request.reset();
+  EXPECT_EQ(StateOf(Versions(), "tiny-lora"), "");
+  EXPECT_TRUE(Push(TinyFolder("llama_lora")).ok());
 }
 
 TEST_F(PushPopTest, NoRequestFailsWhileExpertsComeAndGo) {

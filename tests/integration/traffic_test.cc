@@ -96,16 +96,16 @@ TEST_F(TrafficTest, WhatIsRefusedChangesNothing) {
 
 TEST_F(TrafficTest, RequestsUnderWayAreCounted) {
   ASSERT_TRUE(Push(TinyFolder("llama_lora")).ok());
-  EXPECT_EQ(Versions(kDomain).versions(0).active_requests(), 0);
-  grpc::ClientContext context;
-  const auto reader =
-      generation_->GenerateStream(&context, Request("go", {.domain = kDomain, .tokens = 2000}));
-  v1::GenerateStreamResponse event;
-  ASSERT_TRUE(reader->Read(&event));
-  EXPECT_EQ(Versions(kDomain).versions(0).active_requests(), 1);
-  context.TryCancel();
-  reader->Finish();
-  while (Versions(kDomain).versions(0).active_requests() > 0) std::this_thread::yield();
+  const auto active = [&] { return Versions(kDomain).versions(0).active_requests(); };
+  EXPECT_EQ(active(), 0);
+  std::atomic<bool> stop{false};
+  std::thread client([&] {
+    while (!stop) EXPECT_TRUE(Generate("go", {.domain = kDomain, .tokens = 400}).ok());
+  });
+  while (active() == 0) std::this_thread::yield();
+  stop = true;
+  client.join();
+  while (active() > 0) std::this_thread::yield();
 }
 
 // A request's tokens are its version's, whatever happens to the others.
