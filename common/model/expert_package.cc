@@ -191,6 +191,12 @@ std::optional<float> ExpertPackage::lora_scale() const {
   return state_->lora.begin()->second.scale;
 }
 
+std::vector<std::string> PackageFiles(const ExpertManifest& manifest) {
+  std::vector<std::string> names = {std::string(kManifestFile.substr(1)), manifest.weights};
+  if (manifest.kind == ExpertKind::kLora) names.emplace_back(kAdapterConfigFile.substr(1));
+  return names;
+}
+
 absl::Status CheckExpertFolder(const std::string& folder) {
   std::error_code ignored;
   if (!fs::is_directory(folder, ignored)) {

@@ -71,6 +71,9 @@ class ExpertPackage {
   std::unique_ptr<const State> state_;
 };
 
+// The names of the files that a package consists of, expert.json first.
+std::vector<std::string> PackageFiles(const ExpertManifest& manifest);
+
 // OK for a folder that may hold packages, even none. NOT_FOUND: no such folder. INVALID_ARGUMENT:
 // it is a package itself; the message names the folder to give instead.
 absl::Status CheckExpertFolder(const std::string& folder);

@@ -56,6 +56,11 @@ class Client {
   // Of an admin port.
   absl::StatusOr<v1::PushExpertResponse> PushExpert(const v1::PushExpertRequest& request,
                                                     absl::Duration timeout);
+  // Sends those files of `folder`; tells the part that is sent, in [0, 1].
+  absl::StatusOr<v1::PushExpertResponse> UploadExpert(const std::string& folder,
+                                                      const v1::UploadHeader& header,
+                                                      absl::Duration timeout,
+                                                      const std::function<void(double)>& progress);
   absl::StatusOr<v1::Expert> PopExpert(const std::string& name, const std::string& version,
                                        absl::Duration timeout);
   absl::StatusOr<VersionList> SetTraffic(const v1::SetTrafficRequest& request,

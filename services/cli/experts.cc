@@ -18,6 +18,7 @@ Examples:
   ccoe experts --server localhost:50051
   ccoe experts --model model.gguf --experts experts --json | jq -r .name
   ccoe experts push experts/law --admin localhost:50059
+  ccoe experts push experts/law --upload --admin gpu1:50059
   ccoe experts pop law --admin localhost:50059
   ccoe experts traffic law 1.0.0=90 1.1.0=10 --admin localhost:50059
 )";

@@ -10,9 +10,12 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/status_macros.h"
+#include "common/model/expert_package.h"
 #include "services/cli/call_status.h"
 #include "services/cli/client.h"
 #include "services/cli/event_json.h"
+#include "services/cli/progress.h"
 
 namespace ccoe::cli {
 namespace {
@@ -20,6 +23,7 @@ namespace {
 constexpr char kAdminHelp[] = "The server's admin port, HOST:PORT (`ccoe serve --admin-listen`)";
 // Loading a package takes as long as reading and packing its weights.
 constexpr absl::Duration kLoadTimeout = absl::Minutes(10);
+constexpr absl::Duration kUploadTimeout = absl::Hours(2);
 constexpr absl::Duration kTimeout = absl::Seconds(30);
 
 struct AdminOptions {
@@ -44,8 +48,25 @@ void ShowChange(Terminal& terminal, const char* done, const v1::Expert& expert) 
 
 struct PushOptions : AdminOptions {
   std::string folder;
+  bool upload = false;
   bool dry_run = false;
 };
+
+// What to send of a package, once it is found sound.
+absl::StatusOr<v1::UploadHeader> HeaderOf(const PushOptions& options) {
+  CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(options.folder));
+  v1::UploadHeader header;
+  header.set_validate_only(options.dry_run);
+  for (const std::string& name : model::PackageFiles(package->manifest())) {
+    std::error_code error;
+    const auto bytes = std::filesystem::file_size(absl::StrCat(options.folder, "/", name), error);
+    if (error) return absl::ErrnoToStatus(error.value(), name);
+    v1::UploadFile& file = *header.add_files();
+    file.set_name(name);
+    file.set_bytes(static_cast<int64_t>(bytes));
+  }
+  return header;
+}
 
 void ShowConfusion(Terminal& terminal, const v1::PushExpertResponse& response) {
   constexpr char kRow[] = "  %-14s %8s %8s %8s\n";
@@ -62,11 +83,24 @@ void ShowConfusion(Terminal& terminal, const v1::PushExpertResponse& response) {
 ExitCode RunPush(Context& context, const PushOptions& options) {
   Terminal& terminal = context.terminal;
   if (options.json) terminal.AnswerInJson();
-  std::error_code error;  // the server has a working folder of its own
-  v1::PushExpertRequest request;
-  request.set_folder(std::filesystem::absolute(options.folder, error).string());
-  request.set_validate_only(options.dry_run);
-  const auto pushed = Client::ForAddress(options.admin)->PushExpert(request, kLoadTimeout);
+  absl::StatusOr<v1::PushExpertResponse> pushed;
+  if (options.upload) {
+    const auto header = HeaderOf(options);
+    if (!header.ok()) {
+      terminal.Fail(header.status());
+      return ExitCode::kRefused;
+    }
+    Progress progress(terminal, absl::StrCat("sending ", options.folder));
+    pushed = Client::ForAddress(options.admin)
+                 ->UploadExpert(options.folder, *header, kUploadTimeout,
+                                [&](double part) { progress.Set(part); });
+  } else {
+    std::error_code error;  // the server has a working folder of its own
+    v1::PushExpertRequest request;
+    request.set_folder(std::filesystem::absolute(options.folder, error).string());
+    request.set_validate_only(options.dry_run);
+    pushed = Client::ForAddress(options.admin)->PushExpert(request, kLoadTimeout);
+  }
   if (!pushed.ok()) return Refused(terminal, options, pushed.status());
   if (options.json) {
     terminal.OutJson(PushedJson(*pushed));
@@ -161,9 +195,13 @@ ExitCode RunTraffic(Context& context, const TrafficOptions& options) {
 
 void AddExpertsPush(CLI::App& group, Action* action) {
   CLI::App* command = group.add_subcommand(
-      "push", "Let a running server serve an expert package, from a folder that it can read");
+      "push",
+      "Let a running server serve an expert package, from a folder that it can read or from "
+      "one of this machine");
   auto options = std::make_shared<PushOptions>();
   command->add_option("FOLDER", options->folder, "The package's folder")->required();
+  command->add_flag("--upload", options->upload,
+                    "Send the package: the folder is of this machine, not of the server's");
   command->add_flag("--dry-run", options->dry_run,
                     "Check the package and tell what would come of it; serve nothing");
   AddAdminOptions(command, "One line of JSON: the expert, and its effect on the gate",

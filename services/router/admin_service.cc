@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "ccoe/v1/admin_service.grpc.pb.h"
 #include "common/base/error.h"
@@ -24,6 +25,15 @@ namespace {
 
 // What the states of example prompts may take; those that are not there by then do not count.
 constexpr absl::Duration kConfusionTime = absl::Seconds(30);
+
+// Names files by themselves: the folder that they were uploaded to says nothing to the client.
+absl::Status WithoutFolder(const absl::Status& status, const std::string& folder) {
+  absl::Status named(status.code(),
+                     absl::StrReplaceAll(status.message(), {{absl::StrCat(folder, "/"), ""}}));
+  status.ForEachPayload(
+      [&](absl::string_view type, const absl::Cord& payload) { named.SetPayload(type, payload); });
+  return named;
+}
 
 v1::GateConfusion ConfusionProto(const GateConfusion& confusion) {
   v1::GateConfusion proto;
@@ -62,11 +72,30 @@ absl::StatusOr<CatalogEntry> FindOne(const Catalog& catalog, const runtime::Expe
 
 class AdminService final : public v1::AdminService::Service {
  public:
-  explicit AdminService(LocalBackbone* backbone) : backbone_(*backbone) {}
+  AdminService(LocalBackbone* backbone, UploadOptions uploads)
+      : backbone_(*backbone), uploads_(std::move(uploads)) {}
 
   grpc::Status PushExpert(grpc::ServerContext* context, const v1::PushExpertRequest* request,
                           v1::PushExpertResponse* response) override {
-    return Answer(context, *request, [&] { return Push(*request, response); });
+    return Answer(context, *request, [&]() -> absl::Status {
+      if (request->folder().empty()) return InvalidField("folder", " is empty");
+      return Push(request->folder(), request->validate_only(), response);
+    });
+  }
+
+  grpc::Status UploadExpert(grpc::ServerContext* context,
+                            grpc::ServerReader<v1::UploadExpertRequest>* reader,
+                            v1::UploadExpertResponse* response) override {
+    v1::UploadExpertRequest first;
+    reader->Read(&first);
+    return Answer(context, first, [&]() -> absl::Status {
+      if (!first.has_header()) return InvalidField("header", " is not in the first message");
+      CCOE_ASSIGN_OR_RETURN(const std::unique_ptr<Upload> upload,
+                            Receive(*context, first.header(), *reader));
+      const bool validate_only = first.header().validate_only();
+      return WithoutFolder(Push(upload->folder(), validate_only, response->mutable_pushed()),
+                           upload->folder());
+    });
   }
 
   grpc::Status PopExpert(grpc::ServerContext* context, const v1::PopExpertRequest* request,
@@ -91,22 +120,42 @@ class AdminService final : public v1::AdminService::Service {
  private:
   using Versions = google::protobuf::RepeatedPtrField<v1::ExpertVersion>;
 
-  absl::Status Push(const v1::PushExpertRequest& request, v1::PushExpertResponse* response) {
-    if (request.folder().empty()) return InvalidField("folder", " is empty");
+  // All files of an upload.
+  absl::StatusOr<std::unique_ptr<Upload>> Receive(
+      const grpc::ServerContext& context, const v1::UploadHeader& header,
+      grpc::ServerReader<v1::UploadExpertRequest>& reader) const {
+    std::vector<UploadFile> files;
+    for (const v1::UploadFile& file : header.files()) files.push_back({file.name(), file.bytes()});
+    CCOE_ASSIGN_OR_RETURN(std::unique_ptr<Upload> upload,
+                          Upload::Begin(uploads_, std::move(files)));
+    v1::UploadExpertRequest next;
+    while (reader.Read(&next)) {
+      CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(next));
+      if (!next.has_chunk()) return InvalidField("chunk", " is not in a message after the first");
+      CCOE_RETURN_IF_ERROR(upload->Append(next.chunk()));
+    }
+    if (context.IsCancelled()) {
+      return base::MakeError(base::Reason::kCancelled, "the client left during its upload");
+    }
+    CCOE_RETURN_IF_ERROR(upload->Finish());
+    return upload;
+  }
+
+  absl::Status Push(const std::string& folder, bool validate_only,
+                    v1::PushExpertResponse* response) {
     const absl::Time begin = absl::Now();
     Transitions::Loading loading(&transitions_);
     model::ExpertLoadOptions options;
     options.on_manifest = [&](const model::ExpertManifest& manifest) { loading.Begin(manifest); };
     options.progress = [&](double part) { loading.SetProgress(part); };
-    CCOE_ASSIGN_OR_RETURN(const auto package,
-                          model::ExpertPackage::Load(request.folder(), options));
+    CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(folder, options));
     CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry, backbone_.Check(package));
     const StateOf state = StatesFrom(backbone_, absl::Now() + kConfusionTime);
     for (const GateConfusion& confusion : CompareGates(*backbone_.GetCatalog(), entry, state)) {
       *response->add_confusion() = ConfusionProto(confusion);
     }
     *response->mutable_expert() = ExpertProto(entry);
-    if (request.validate_only()) return absl::OkStatus();
+    if (validate_only) return absl::OkStatus();
     CCOE_RETURN_IF_ERROR(backbone_.Push(package));
     const model::ExpertManifest& manifest = package->manifest();
     telemetry::LogInfo("expert_pushed", {{"expert", manifest.name},
@@ -177,13 +226,14 @@ class AdminService final : public v1::AdminService::Service {
   }
 
   LocalBackbone& backbone_;
+  const UploadOptions uploads_;
   Transitions transitions_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone) {
-  return std::make_unique<AdminService>(backbone);
+std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, UploadOptions uploads) {
+  return std::make_unique<AdminService>(backbone, std::move(uploads));
 }
 
 }  // namespace ccoe::router

@@ -42,8 +42,7 @@ class LocalBackbone final : public Backbone {
   // ALREADY_EXISTS when name and version are listed or still leaving.
   absl::StatusOr<CatalogEntry> Check(
       const std::shared_ptr<const model::ExpertPackage>& package) const;
-  // Adds an expert: packs its weights and lists it. Errors as of Check; then nothing
-  // has changed.
+  // Adds an expert: packs its weights and lists it. Errors as of Check; then nothing has changed.
   absl::Status Push(const std::shared_ptr<const model::ExpertPackage>& package);
   // Takes an expert out of the catalog; requests that have it go on to their end, and with the last
   // of them its memory goes. NOT_FOUND; INVALID_ARGUMENT for `general`.

@@ -14,9 +14,12 @@ SQL = conftest.ROOT / "deploy" / "experts" / "sql"
 
 @pytest.fixture
 def node(model, tmp_path):
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
     config = {"engine": {"model": str(model), "threads": 1, "kv_cache_mib": 64},
-              "admin_listen": processes.LOCAL}
+              "admin_listen": processes.LOCAL, "upload_dir": str(uploads), "max_upload_mib": 64}
     process = processes.Process(tmp_path, "ccoe", config)
+    process.uploads = uploads
     yield process
     process.terminate()
     assert process.wait() == 0
@@ -66,3 +69,24 @@ def test_a_push_tells_its_effect_on_the_gate(cli, node, tmp_path):
     assert told[1]["own"] == 1
     text = experts(cli, node, "push", greedy, "--dry-run").stdout
     assert text.startswith("would push greedy ") and "MOVED" in text
+
+
+def test_a_package_is_uploaded(cli, node, model, tmp_path):
+    package = copy_package(SQL, tmp_path / "mine", version="3.0.0")
+    pushed = lines(experts(cli, node, "push", package, "--upload", "--json"))[0]
+    assert (pushed["name"], pushed["version"]) == ("sql", "3.0.0")
+    assert list(node.uploads.iterdir()) == []
+    prompt = ["--temperature", 0, "--max-tokens", 8, "--json", prompts.SQL]
+    uploaded = last_line(cli("generate", "--server", node.listen, *prompt))
+    own = last_line(cli("generate", "--model", model, "--experts", SQL.parent, *prompt))
+    assert uploaded["version"] == "3.0.0" and uploaded["token_ids"] == own["token_ids"]
+    again = experts(cli, node, "push", package, "--upload", "--json")
+    assert again.returncode == 4
+    assert json.loads(again.stdout.splitlines()[-1])["code"] == "ALREADY_EXISTS"
+    assert list(node.uploads.iterdir()) == []
+    (package / "adapter_model.safetensors").write_bytes(b"x")
+    damaged = experts(cli, node, "push", package, "--upload", "--json")
+    assert damaged.returncode == 4 and "not a safetensors file" in damaged.stderr
+    missing = experts(cli, node, "push", tmp_path / "none", "--upload", "--json")
+    assert missing.returncode == 4
+    assert json.loads(missing.stdout.splitlines()[-1])["code"] == "NOT_FOUND"

@@ -26,7 +26,7 @@ std::string TinyFolder(const std::string& name) {
 
 void AdminTest::SetUp() {
   scratch_ = absl::StrCat(::testing::TempDir(), "/admin_test_", getpid());
-  fs::create_directory(scratch_);
+  fs::create_directories(uploads());
   router::LocalBackboneOptions options;
   options.model = TinyModel("llama");
   options.cpu.threads = 1;
@@ -34,7 +34,8 @@ void AdminTest::SetUp() {
   backbone_ = router::LocalBackbone::Create(std::move(options)).value();
   router_ = std::make_unique<router::Router>(
       router::RouterOptions{backbone_.get(), &metrics_, router::Limits(), "1.2.3"});
-  admin_service_ = router::NewAdminService(backbone_.get());
+  admin_service_ = router::NewAdminService(backbone_.get(),
+                                           {.folder = uploads(), .max_bytes = int64_t{1} << 20});
   rpc::ServerOptions server;
   server.listen = "127.0.0.1:0";
   server.services = router_->services();

@@ -58,8 +58,10 @@ class AdminTest : public ::testing::Test {
   std::string LoraOfVersion(const std::string& version);
   // Replaces a part of a file, which has to be there.
   static void ReplaceIn(const std::string& file, const std::string& from, const std::string& to);
-  // An empty folder that goes with the test.
+  // A folder that goes with the test.
   std::string scratch() const { return scratch_; }
+  // The server's, for uploads of at most 1 MiB.
+  std::string uploads() const { return scratch_ + "/uploads"; }
 
   telemetry::Metrics metrics_{{.service = "router", .version = "1.2.3", .arithmetic = "i8b32.v2"}};
   std::unique_ptr<router::LocalBackbone> backbone_;
