@@ -98,6 +98,20 @@ absl::Status CheckManifestAgainst(const ExpertManifest& manifest, const ModelCon
   return absl::OkStatus();
 }
 
+std::string HashWeights(absl::Span<const std::byte> bytes, const ExpertLoadOptions& options) {
+  constexpr size_t kPiece = size_t{8} << 20;
+  Sha256 hash;
+  for (size_t done = 0; done < bytes.size();) {
+    const absl::Span<const std::byte> piece = bytes.subspan(done, kPiece);
+    hash.Update(piece);
+    done += piece.size();
+    if (options.progress) {
+      options.progress(static_cast<double>(done) / static_cast<double>(bytes.size()));
+    }
+  }
+  return hash.FinishHex();
+}
+
 }  // namespace
 
 struct ExpertPackage::State {
@@ -113,17 +127,18 @@ ExpertPackage::ExpertPackage(std::unique_ptr<const State> state) : state_(std::m
 ExpertPackage::~ExpertPackage() = default;
 
 absl::StatusOr<std::shared_ptr<const ExpertPackage>> ExpertPackage::Load(
-    const std::string& folder) {
+    const std::string& folder, const ExpertLoadOptions& options) {
   auto state = std::make_unique<State>();
   state->folder = folder;
   const std::string manifest_path = Cat(folder, kManifestFile);
   CCOE_ASSIGN_OR_RETURN(const auto manifest_file, MappedFile::Open(manifest_path));
   CCOE_ASSIGN_OR_RETURN(state->manifest, ParseExpertManifest(manifest_file->text(), manifest_path));
+  if (options.on_manifest) options.on_manifest(state->manifest);
   const std::string weights_path = Cat(folder, "/", state->manifest.weights);
   CCOE_ASSIGN_OR_RETURN(state->weights, MappedFile::Open(weights_path));
   CCOE_ASSIGN_OR_RETURN(state->tensors, ParseSafetensors(state->weights->bytes(), weights_path));
   std::string hashed = Cat("ccoe.expert.v1\n", Sha256Hex(manifest_file->bytes()), "\n",
-                           Sha256Hex(state->weights->bytes()), "\n");
+                           HashWeights(state->weights->bytes(), options), "\n");
   if (state->manifest.kind == ExpertKind::kLora) {
     const std::string config_path = Cat(folder, kAdapterConfigFile);
     CCOE_ASSIGN_OR_RETURN(const auto config_file, MappedFile::Open(config_path));
@@ -174,6 +189,12 @@ const TensorTable& ExpertPackage::tensors() const { return state_->tensors; }
 std::optional<float> ExpertPackage::lora_scale() const {
   if (state_->lora.empty()) return std::nullopt;
   return state_->lora.begin()->second.scale;
+}
+
+std::vector<std::string> PackageFiles(const ExpertManifest& manifest) {
+  std::vector<std::string> names = {std::string(kManifestFile.substr(1)), manifest.weights};
+  if (manifest.kind == ExpertKind::kLora) names.emplace_back(kAdapterConfigFile.substr(1));
+  return names;
 }
 
 absl::Status CheckExpertFolder(const std::string& folder) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,13 +23,22 @@ struct LoraPair {
   float scale = 1;
 };
 
+// What is told while a package loads; either may be null.
+struct ExpertLoadOptions {
+  // Once, when expert.json is read and before the weights are.
+  std::function<void(const ExpertManifest&)> on_manifest;
+  // Again and again, after on_manifest: the part of the weights that is hashed, in [0, 1].
+  std::function<void(double)> progress;
+};
+
 // A domain's own upper layers: an expert.json and its weights. Immutable, thread-safe; views are
 // valid as long as it lives.
 class ExpertPackage {
  public:
   // NOT_FOUND: no expert.json there. INVALID_ARGUMENT: it or the weights are wrong; the message
   // names the file and what to change.
-  static absl::StatusOr<std::shared_ptr<const ExpertPackage>> Load(const std::string& folder);
+  static absl::StatusOr<std::shared_ptr<const ExpertPackage>> Load(
+      const std::string& folder, const ExpertLoadOptions& options = {});
   ~ExpertPackage();
   ExpertPackage(const ExpertPackage&) = delete;
   ExpertPackage& operator=(const ExpertPackage&) = delete;
@@ -60,6 +70,9 @@ class ExpertPackage {
   explicit ExpertPackage(std::unique_ptr<const State> state);
   std::unique_ptr<const State> state_;
 };
+
+// The names of the files that a package consists of, expert.json first.
+std::vector<std::string> PackageFiles(const ExpertManifest& manifest);
 
 // OK for a folder that may hold packages, even none. NOT_FOUND: no such folder. INVALID_ARGUMENT:
 // it is a package itself; the message names the folder to give instead.

@@ -2,7 +2,6 @@
 
 #include <google/protobuf/util/json_util.h>
 
-#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -28,12 +27,6 @@ using internal::v1::ServerConfig;
 constexpr int kMinMessageBytes = 64 << 10;
 constexpr int kMaxMessageBytes = 256 << 20;
 constexpr size_t kMaxFileBytes = 1 << 20;
-
-absl::Status CheckRange(const char* key, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(key, " is ", value, "; its range is [", low, ", ", high, "]"));
-}
 
 // INVALID_ARGUMENT with the key in front.
 absl::Status At(absl::string_view key, const absl::Status& status) {
@@ -146,6 +139,12 @@ absl::Status CompleteConfig(LimitsConfig* config) {
   CCOE_RETURN_IF_ERROR(CheckPositive("limits.max_queue_time", config->max_queue_time()));
   CCOE_RETURN_IF_ERROR(CheckPositive("limits.max_request_time", config->max_request_time()));
   return CheckPositive("limits.slow_reader_timeout", config->slow_reader_timeout());
+}
+
+absl::Status CheckRange(const char* key, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(key, " is ", value, "; its range is [", low, ", ", high, "]"));
 }
 
 absl::Status CheckExists(absl::string_view key, const std::string& path) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -40,6 +41,7 @@ absl::Status CompleteConfig(internal::v1::LimitsConfig* config);
 absl::StatusOr<compute::Arithmetic> ArithmeticOf(const internal::v1::EngineConfig& config);
 
 // As in CompleteConfig: what else a program's configuration may name. INVALID_ARGUMENT names `key`.
+absl::Status CheckRange(const char* key, int64_t value, int64_t low, int64_t high);
 absl::Status CheckExists(absl::string_view key, const std::string& path);  // a file or a folder
 absl::Status CheckExperts(const std::string& folder);  // the value of "experts"; empty is none
 absl::Status CheckPeer(absl::string_view key, const std::string& address);

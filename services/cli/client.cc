@@ -4,8 +4,11 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
+#include <fstream>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "ccoe/v1/admin_service.grpc.pb.h"
 #include "ccoe/v1/catalog_service.grpc.pb.h"
 #include "ccoe/v1/generation_service.grpc.pb.h"
@@ -13,6 +16,12 @@
 #include "services/cli/call_status.h"
 
 namespace ccoe::cli {
+
+namespace {
+
+constexpr int64_t kUploadChunk = 1 << 20;
+
+}  // namespace
 
 void Cancellation::Cancel() {
   base::MutexLock lock(&mutex_);
@@ -110,14 +119,46 @@ absl::StatusOr<v1::ListExpertsResponse> Client::ListExperts(const v1::ListExpert
   return response;
 }
 
-absl::StatusOr<v1::Expert> Client::PushExpert(const std::string& folder, absl::Duration timeout) {
+absl::StatusOr<v1::PushExpertResponse> Client::PushExpert(const v1::PushExpertRequest& request,
+                                                          absl::Duration timeout) {
   CancellableCall call(timeout, nullptr);
-  v1::PushExpertRequest request;
-  request.set_folder(folder);
   v1::PushExpertResponse response;
   const grpc::Status status = stubs_->admin.PushExpert(call.context(), request, &response);
   if (!status.ok()) return FromCall(status);
-  return std::move(*response.mutable_expert());
+  return response;
+}
+
+absl::StatusOr<v1::PushExpertResponse> Client::UploadExpert(
+    const std::string& folder, const v1::UploadHeader& header, absl::Duration timeout,
+    const std::function<void(double)>& progress) {
+  CancellableCall call(timeout, nullptr);
+  v1::UploadExpertResponse response;
+  const auto writer = stubs_->admin.UploadExpert(call.context(), &response);
+  v1::UploadExpertRequest request;
+  *request.mutable_header() = header;
+  bool wanted = writer->Write(request);
+  int64_t total = 0, sent = 0;
+  for (const v1::UploadFile& file : header.files()) total += file.bytes();
+  for (const v1::UploadFile& file : header.files()) {
+    std::ifstream in(absl::StrCat(folder, "/", file.name()), std::ios::binary);
+    for (int64_t left = file.bytes(); left > 0 && wanted;) {
+      std::string& chunk = *request.mutable_chunk();
+      chunk.resize(static_cast<size_t>(std::min<int64_t>(left, kUploadChunk)));
+      if (!in.read(chunk.data(), static_cast<std::streamsize>(chunk.size()))) {
+        call.context()->TryCancel();
+        writer->Finish();
+        return absl::DataLossError(absl::StrCat("cannot read all of ", folder, "/", file.name()));
+      }
+      left -= static_cast<int64_t>(chunk.size());
+      sent += static_cast<int64_t>(chunk.size());
+      wanted = writer->Write(request);
+      progress(static_cast<double>(sent) / static_cast<double>(total));
+    }
+  }
+  writer->WritesDone();
+  const grpc::Status status = writer->Finish();
+  if (!status.ok()) return FromCall(status);
+  return std::move(*response.mutable_pushed());
 }
 
 absl::StatusOr<v1::Expert> Client::PopExpert(const std::string& name, const std::string& version,
@@ -130,6 +171,26 @@ absl::StatusOr<v1::Expert> Client::PopExpert(const std::string& name, const std:
   const grpc::Status status = stubs_->admin.PopExpert(call.context(), request, &response);
   if (!status.ok()) return FromCall(status);
   return std::move(*response.mutable_expert());
+}
+
+absl::StatusOr<VersionList> Client::SetTraffic(const v1::SetTrafficRequest& request,
+                                               absl::Duration timeout) {
+  CancellableCall call(timeout, nullptr);
+  v1::SetTrafficResponse response;
+  const grpc::Status status = stubs_->admin.SetTraffic(call.context(), request, &response);
+  if (!status.ok()) return FromCall(status);
+  return std::move(*response.mutable_versions());
+}
+
+absl::StatusOr<VersionList> Client::ListVersions(const std::string& domain,
+                                                 absl::Duration timeout) {
+  CancellableCall call(timeout, nullptr);
+  v1::ListVersionsRequest request;
+  request.set_domain(domain);
+  v1::ListVersionsResponse response;
+  const grpc::Status status = stubs_->admin.ListVersions(call.context(), request, &response);
+  if (!status.ok()) return FromCall(status);
+  return std::move(*response.mutable_versions());
 }
 
 absl::StatusOr<v1::ModelInfo> Client::GetModel(absl::Duration timeout) {

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "ccoe/v1/admin_service.pb.h"
 #include "ccoe/v1/catalog_service.pb.h"
 #include "ccoe/v1/generation_service.pb.h"
 #include "common/base/mutex.h"
@@ -17,6 +18,8 @@ class ClientContext;
 }  // namespace grpc
 
 namespace ccoe::cli {
+
+using VersionList = google::protobuf::RepeatedPtrField<v1::ExpertVersion>;
 
 // Ends calls from any thread, those under way and those to come. Thread-safe.
 class Cancellation {
@@ -51,9 +54,18 @@ class Client {
   absl::StatusOr<v1::ListExpertsResponse> ListExperts(const v1::ListExpertsRequest& request,
                                                       absl::Duration timeout);
   // Of an admin port.
-  absl::StatusOr<v1::Expert> PushExpert(const std::string& folder, absl::Duration timeout);
+  absl::StatusOr<v1::PushExpertResponse> PushExpert(const v1::PushExpertRequest& request,
+                                                    absl::Duration timeout);
+  // Sends those files of `folder`; tells the part that is sent, in [0, 1].
+  absl::StatusOr<v1::PushExpertResponse> UploadExpert(const std::string& folder,
+                                                      const v1::UploadHeader& header,
+                                                      absl::Duration timeout,
+                                                      const std::function<void(double)>& progress);
   absl::StatusOr<v1::Expert> PopExpert(const std::string& name, const std::string& version,
                                        absl::Duration timeout);
+  absl::StatusOr<VersionList> SetTraffic(const v1::SetTrafficRequest& request,
+                                         absl::Duration timeout);
+  absl::StatusOr<VersionList> ListVersions(const std::string& domain, absl::Duration timeout);
   // The model and the server of the channel's other end.
   absl::StatusOr<v1::ModelInfo> GetModel(absl::Duration timeout);
   // grpc.health.v1: true when `service` ("" for the server as a whole) is serving. NOT_FOUND for an

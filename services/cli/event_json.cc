@@ -50,6 +50,14 @@ std::string ReasonName(v1::FinishReason reason) {
   return EnumWord(v1::FinishReason_Name(reason), "FINISH_REASON_");
 }
 
+std::string StateName(v1::ExpertState state) {
+  return EnumWord(v1::ExpertState_Name(state), "EXPERT_STATE_");
+}
+
+std::string StateName(v1::VersionState state) {
+  return EnumWord(v1::VersionState_Name(state), "VERSION_STATE_");
+}
+
 double Milliseconds(const google::protobuf::Duration& duration) {
   return static_cast<double>(duration.seconds()) * 1e3 + duration.nanos() / 1e6;
 }
@@ -79,6 +87,39 @@ Json DeltaJson(const v1::Delta& delta) {
           {"text", delta.text()},
           {"token_ids", delta.token_ids()},
           {"step", delta.step()}};
+}
+
+Json ExpertJson(const v1::Expert& expert) {
+  return {{"name", expert.name()},
+          {"version", expert.version()},
+          {"domain", expert.domain()},
+          {"state", StateName(expert.state())},
+          {"attach_depth", expert.attach_depth()},
+          {"digest", expert.digest()},
+          {"licence", expert.license()},
+          {"description", expert.description()}};
+}
+
+Json PushedJson(const v1::PushExpertResponse& response) {
+  Json json = ExpertJson(response.expert());
+  json["confusion"] = Json::array();
+  for (const v1::GateConfusion& domain : response.confusion()) {
+    json["confusion"].push_back({{"domain", domain.domain()},
+                                 {"prompts", domain.prompts()},
+                                 {"own", domain.own()},
+                                 {"moved", domain.moved()}});
+  }
+  return json;
+}
+
+Json VersionJson(const v1::ExpertVersion& version) {
+  Json json = ExpertJson(version.expert());
+  json["state"] = StateName(version.state());
+  json["progress"] = version.progress();
+  json["weight"] = version.weight();
+  json["share"] = version.share();
+  json["active_requests"] = version.active_requests();
+  return json;
 }
 
 void Append(const v1::GenerateStreamResponse& event, Answer* answer) {

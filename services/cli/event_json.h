@@ -3,6 +3,8 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "ccoe/v1/admin_service.pb.h"
+#include "ccoe/v1/catalog_service.pb.h"
 #include "ccoe/v1/generation_service.pb.h"
 #include "nlohmann/json.hpp"
 
@@ -13,6 +15,14 @@ nlohmann::ordered_json RouteJson(const v1::RouteDecision& route);
 nlohmann::ordered_json StartedJson(const v1::Started& started);
 nlohmann::ordered_json StepStartedJson(const v1::StepStarted& step);
 nlohmann::ordered_json DeltaJson(const v1::Delta& delta);
+
+// A line of `experts --json`.
+nlohmann::ordered_json ExpertJson(const v1::Expert& expert);
+
+// The line of `experts push --json`: the expert, with `confusion`.
+nlohmann::ordered_json PushedJson(const v1::PushExpertResponse& response);
+// A line of `experts traffic --json`: with the expert's weight, share and requests.
+nlohmann::ordered_json VersionJson(const v1::ExpertVersion& version);
 
 // An answer as it grew.
 struct Answer {
@@ -34,6 +44,8 @@ nlohmann::ordered_json ErrorJson(const absl::Status& status);
 // "explicit", "rules", "fallback"; "stop", "length", "stop_sequence".
 std::string StageName(v1::RouteStage stage);
 std::string ReasonName(v1::FinishReason reason);
+std::string StateName(v1::ExpertState state);   // "ready", "unavailable"
+std::string StateName(v1::VersionState state);  // "loading", "serving", "draining"
 
 double Milliseconds(const google::protobuf::Duration& duration);
 

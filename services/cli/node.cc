@@ -85,6 +85,11 @@ absl::Status CompleteServeConfig(ServeConfig* config) {
   CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_engine()));
   CCOE_RETURN_IF_ERROR(rpc::CheckExperts(config->experts()));
   CCOE_RETURN_IF_ERROR(rpc::CheckListen("admin_listen", config->admin_listen()));
+  if (!config->upload_dir().empty()) {
+    CCOE_RETURN_IF_ERROR(rpc::CheckExists("upload_dir", config->upload_dir()));
+  }
+  if (!config->has_max_upload_mib()) config->set_max_upload_mib(2048);
+  CCOE_RETURN_IF_ERROR(rpc::CheckRange("max_upload_mib", config->max_upload_mib(), 1, 1 << 20));
   return rpc::CompleteConfig(config->mutable_limits());
 }
 
@@ -115,7 +120,9 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
   CCOE_ASSIGN_OR_RETURN(
       state->ports, rpc::OpenPorts(config.server(), *state->metrics, state->router->services()));
   if (!config.admin_listen().empty()) {
-    state->admin_service = router::NewAdminService(state->backbone.get());
+    state->admin_service = router::NewAdminService(
+        state->backbone.get(),
+        {config.upload_dir(), static_cast<int64_t>(config.max_upload_mib()) << 20});
     rpc::ServerOptions admin;
     admin.listen = config.admin_listen();
     admin.services = {state->admin_service.get()};

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "ccoe/v1/admin_service.grpc.pb.h"
 #include "common/base/error.h"
@@ -12,11 +15,45 @@
 #include "common/telemetry/log.h"
 #include "services/router/catalog.h"
 #include "services/router/convert.h"
+#include "services/router/gate_confusion.h"
 #include "services/router/local_backbone.h"
+#include "services/router/transitions.h"
 #include "services/router/validation.h"
 
 namespace ccoe::router {
 namespace {
+
+// What the states of example prompts may take; those that are not there by then do not count.
+constexpr absl::Duration kConfusionTime = absl::Seconds(30);
+
+// Names files by themselves: the folder that they were uploaded to says nothing to the client.
+absl::Status WithoutFolder(const absl::Status& status, const std::string& folder) {
+  absl::Status named(status.code(),
+                     absl::StrReplaceAll(status.message(), {{absl::StrCat(folder, "/"), ""}}));
+  status.ForEachPayload(
+      [&](absl::string_view type, const absl::Cord& payload) { named.SetPayload(type, payload); });
+  return named;
+}
+
+v1::GateConfusion ConfusionProto(const GateConfusion& confusion) {
+  v1::GateConfusion proto;
+  proto.set_domain(confusion.domain);
+  proto.set_prompts(confusion.prompts);
+  proto.set_moved(confusion.moved);
+  proto.set_own(confusion.own);
+  return proto;
+}
+
+v1::ExpertVersion ServingProto(const Catalog& catalog, const CatalogEntry& entry) {
+  v1::ExpertVersion proto;
+  *proto.mutable_expert() = ExpertProto(entry);
+  proto.set_state(v1::VERSION_STATE_SERVING);
+  proto.set_progress(1);
+  proto.set_weight(entry.weight);
+  proto.set_share(ShareOf(catalog, entry));
+  proto.set_active_requests(*entry.active_requests);
+  return proto;
+}
 
 // The one that a name and perhaps a version stand for.
 absl::StatusOr<CatalogEntry> FindOne(const Catalog& catalog, const runtime::ExpertKey& key) {
@@ -35,45 +72,106 @@ absl::StatusOr<CatalogEntry> FindOne(const Catalog& catalog, const runtime::Expe
 
 class AdminService final : public v1::AdminService::Service {
  public:
-  explicit AdminService(LocalBackbone* backbone) : backbone_(*backbone) {}
+  AdminService(LocalBackbone* backbone, UploadOptions uploads)
+      : backbone_(*backbone), uploads_(std::move(uploads)) {}
 
   grpc::Status PushExpert(grpc::ServerContext* context, const v1::PushExpertRequest* request,
                           v1::PushExpertResponse* response) override {
-    base::MutexLock lock(&mutex_);
-    return End(context, Push(*request, response));
+    return Answer(context, *request, [&]() -> absl::Status {
+      if (request->folder().empty()) return InvalidField("folder", " is empty");
+      return Push(request->folder(), request->validate_only(), response);
+    });
+  }
+
+  grpc::Status UploadExpert(grpc::ServerContext* context,
+                            grpc::ServerReader<v1::UploadExpertRequest>* reader,
+                            v1::UploadExpertResponse* response) override {
+    v1::UploadExpertRequest first;
+    reader->Read(&first);
+    return Answer(context, first, [&]() -> absl::Status {
+      if (!first.has_header()) return InvalidField("header", " is not in the first message");
+      CCOE_ASSIGN_OR_RETURN(const std::unique_ptr<Upload> upload,
+                            Receive(*context, first.header(), *reader));
+      const bool validate_only = first.header().validate_only();
+      return WithoutFolder(Push(upload->folder(), validate_only, response->mutable_pushed()),
+                           upload->folder());
+    });
   }
 
   grpc::Status PopExpert(grpc::ServerContext* context, const v1::PopExpertRequest* request,
                          v1::PopExpertResponse* response) override {
-    base::MutexLock lock(&mutex_);
-    return End(context, Pop(*request, response));
+    return Answer(context, *request, [&] { return Pop(*request, response); });
+  }
+
+  grpc::Status SetTraffic(grpc::ServerContext* context, const v1::SetTrafficRequest* request,
+                          v1::SetTrafficResponse* response) override {
+    return Answer(context, *request, [&]() -> absl::Status {
+      CCOE_RETURN_IF_ERROR(Share(*request));
+      return List(request->domain(), response->mutable_versions());
+    });
+  }
+
+  grpc::Status ListVersions(grpc::ServerContext* context, const v1::ListVersionsRequest* request,
+                            v1::ListVersionsResponse* response) override {
+    return Answer(context, *request,
+                  [&] { return List(request->domain(), response->mutable_versions()); });
   }
 
  private:
-  absl::Status Push(const v1::PushExpertRequest& request, v1::PushExpertResponse* response) {
-    CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(request));
-    if (request.folder().empty()) return InvalidField("folder", " is empty");
+  using Versions = google::protobuf::RepeatedPtrField<v1::ExpertVersion>;
+
+  // All files of an upload.
+  absl::StatusOr<std::unique_ptr<Upload>> Receive(
+      const grpc::ServerContext& context, const v1::UploadHeader& header,
+      grpc::ServerReader<v1::UploadExpertRequest>& reader) const {
+    std::vector<UploadFile> files;
+    for (const v1::UploadFile& file : header.files()) files.push_back({file.name(), file.bytes()});
+    CCOE_ASSIGN_OR_RETURN(std::unique_ptr<Upload> upload,
+                          Upload::Begin(uploads_, std::move(files)));
+    v1::UploadExpertRequest next;
+    while (reader.Read(&next)) {
+      CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(next));
+      if (!next.has_chunk()) return InvalidField("chunk", " is not in a message after the first");
+      CCOE_RETURN_IF_ERROR(upload->Append(next.chunk()));
+    }
+    if (context.IsCancelled()) {
+      return base::MakeError(base::Reason::kCancelled, "the client left during its upload");
+    }
+    CCOE_RETURN_IF_ERROR(upload->Finish());
+    return upload;
+  }
+
+  absl::Status Push(const std::string& folder, bool validate_only,
+                    v1::PushExpertResponse* response) {
     const absl::Time begin = absl::Now();
-    CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(request.folder()));
+    Transitions::Loading loading(&transitions_);
+    model::ExpertLoadOptions options;
+    options.on_manifest = [&](const model::ExpertManifest& manifest) { loading.Begin(manifest); };
+    options.progress = [&](double part) { loading.SetProgress(part); };
+    CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(folder, options));
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry, backbone_.Check(package));
+    const StateOf state = StatesFrom(backbone_, absl::Now() + kConfusionTime);
+    for (const GateConfusion& confusion : CompareGates(*backbone_.GetCatalog(), entry, state)) {
+      *response->add_confusion() = ConfusionProto(confusion);
+    }
+    *response->mutable_expert() = ExpertProto(entry);
+    if (validate_only) return absl::OkStatus();
     CCOE_RETURN_IF_ERROR(backbone_.Push(package));
     const model::ExpertManifest& manifest = package->manifest();
     telemetry::LogInfo("expert_pushed", {{"expert", manifest.name},
                                          {"version", manifest.version},
                                          {"domain", manifest.domain},
                                          {"load_ms", absl::Now() - begin}});
-    CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry,
-                          FindOne(*backbone_.GetCatalog(), {manifest.name, manifest.version}));
-    *response->mutable_expert() = ExpertProto(entry);
     return absl::OkStatus();
   }
 
   absl::Status Pop(const v1::PopExpertRequest& request, v1::PopExpertResponse* response) {
-    CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(request));
     if (request.name().empty()) return InvalidField("name", " is empty");
     {
       // The entry's lease goes before the log says so.
       CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry,
                             FindOne(*backbone_.GetCatalog(), {request.name(), request.version()}));
+      transitions_.AddDraining(entry);
       CCOE_RETURN_IF_ERROR(backbone_.Pop(entry.info.key));
       *response->mutable_expert() = ExpertProto(entry);
     }
@@ -82,19 +180,60 @@ class AdminService final : public v1::AdminService::Service {
     return absl::OkStatus();
   }
 
-  static grpc::Status End(grpc::ServerContext* context, const absl::Status& status) {
+  absl::Status Share(const v1::SetTrafficRequest& request) {
+    if (request.domain().empty()) return InvalidField("domain", " is empty");
+    std::vector<VersionWeight> weights;
+    std::string text;
+    for (const v1::VersionWeight& given : request.weights()) {
+      if (given.version().empty()) return InvalidField("weights.version", " is empty");
+      weights.push_back({{given.name(), given.version()}, given.weight()});
+      absl::StrAppend(&text, text.empty() ? "" : " ", given.version(), "=", given.weight());
+    }
+    CCOE_RETURN_IF_ERROR(backbone_.SetTraffic(request.domain(), weights));
+    telemetry::LogInfo("traffic_set", {{"domain", request.domain()}, {"weights", text}});
+    return absl::OkStatus();
+  }
+
+  absl::Status List(const std::string& domain, Versions* versions) {
+    // In the order of a version's life, so that one that goes on meanwhile is seen.
+    std::vector<v1::ExpertVersion> all = transitions_.ListLoading();
+    const std::shared_ptr<const Catalog> catalog = backbone_.GetCatalog();
+    for (const CatalogEntry& entry : catalog->experts) all.push_back(ServingProto(*catalog, entry));
+    for (v1::ExpertVersion& version : transitions_.ListDraining())
+      all.push_back(std::move(version));
+    std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
+      return ComesFirst(a.expert(), b.expert());
+    });
+    for (v1::ExpertVersion& version : all) {
+      if (!domain.empty() && version.expert().domain() != domain) continue;
+      // One that was met in two states is in the later one.
+      const bool again =
+          !versions->empty() && !ComesFirst(versions->rbegin()->expert(), version.expert());
+      if (again) versions->RemoveLast();
+      *versions->Add() = std::move(version);
+    }
+    if (!domain.empty() && versions->empty()) return FindDomain(*catalog, domain, 0).status();
+    return absl::OkStatus();
+  }
+
+  template <typename Body>
+  static grpc::Status Answer(grpc::ServerContext* context, const google::protobuf::Message& request,
+                             Body body) {
+    absl::Status status = CheckNoUnknownFields(request);
+    if (status.ok()) status = body();
     if (!status.ok()) rpc::AddErrorTrailers(status, *context);
     return rpc::ToGrpcStatus(status);
   }
 
   LocalBackbone& backbone_;
-  base::Mutex mutex_;  // one change at a time
+  const UploadOptions uploads_;
+  Transitions transitions_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone) {
-  return std::make_unique<AdminService>(backbone);
+std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, UploadOptions uploads) {
+  return std::make_unique<AdminService>(backbone, std::move(uploads));
 }
 
 }  // namespace ccoe::router

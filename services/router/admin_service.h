@@ -2,6 +2,8 @@
 
 #include <memory>
 
+#include "services/router/upload.h"
+
 namespace grpc {
 class Service;
 }  // namespace grpc
@@ -10,8 +12,8 @@ namespace ccoe::router {
 
 class LocalBackbone;
 
-// ccoe.v1.AdminService over an engine in this process. Its calls take as long as loading takes, one
-// after another, on gRPC's own threads. `backbone` outlives it.
-std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone);
+// ccoe.v1.AdminService over an engine in this process. Its calls run on gRPC's own threads and take
+// as long as loading takes. `backbone` outlives it.
+std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, UploadOptions uploads);
 
 }  // namespace ccoe::router

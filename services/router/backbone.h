@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -37,6 +38,11 @@ struct CatalogEntry {
   // Null for `general`. A remote backbone sends the text of expert.json; it is parsed with
   // model::ParseExpertManifest.
   std::shared_ptr<const model::ExpertManifest> manifest;
+  // Of the requests that leave the choice of a version, this one's part is in proportion to the
+  // weights of the others (ChooseVersion).
+  int weight = 0;
+  // Requests that were decided for it and have not ended; null where nobody asks.
+  std::shared_ptr<std::atomic<int>> active_requests;
   // Keeps the expert where it is served for as long as a catalog lists it, and so for every request
   // that was resolved by one; null where that is not this process's business.
   std::shared_ptr<const void> lease;

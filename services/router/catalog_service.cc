@@ -1,9 +1,7 @@
 #include "services/router/catalog_service.h"
 
 #include <algorithm>
-#include <tuple>
 #include <utility>
-#include <vector>
 
 #include "absl/time/clock.h"
 #include "ccoe/v1/catalog_service.grpc.pb.h"
@@ -82,19 +80,11 @@ class CatalogService final : public v1::CatalogService::CallbackService {
  private:
   absl::Status List(const v1::ListExpertsRequest& request, v1::ListExpertsResponse* response) {
     CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
-    std::vector<const CatalogEntry*> entries;
     for (const CatalogEntry& entry : catalog->experts) {
-      if (request.domain().empty() || entry.info.domain == request.domain()) {
-        entries.push_back(&entry);
-      }
+      if (!request.domain().empty() && entry.info.domain != request.domain()) continue;
+      *response->add_experts() = ExpertProto(entry);
     }
-    std::sort(entries.begin(), entries.end(), [](const CatalogEntry* a, const CatalogEntry* b) {
-      const auto left = std::tie(a->info.domain, a->info.key.name);
-      const auto right = std::tie(b->info.domain, b->info.key.name);
-      if (left != right) return left < right;
-      return CompareVersions(a->info.key.version, b->info.key.version) < 0;
-    });
-    for (const CatalogEntry* entry : entries) *response->add_experts() = ExpertProto(*entry);
+    std::sort(response->mutable_experts()->begin(), response->mutable_experts()->end(), ComesFirst);
     return absl::OkStatus();
   }
 

@@ -1,6 +1,7 @@
 #include "services/router/convert.h"
 
 #include "common/rpc/proto_time.h"
+#include "services/router/catalog.h"
 
 namespace ccoe::router {
 namespace {
@@ -108,6 +109,12 @@ v1::Expert ExpertProto(const CatalogEntry& entry) {
     proto.set_scores_json(entry.manifest->scores_json);
   }
   return proto;
+}
+
+bool ComesFirst(const v1::Expert& a, const v1::Expert& b) {
+  if (a.domain() != b.domain()) return a.domain() < b.domain();
+  if (a.name() != b.name()) return a.name() < b.name();
+  return CompareVersions(a.version(), b.version()) < 0;
 }
 
 v1::Usage ToProto(const runtime::Usage& usage) {

@@ -10,6 +10,8 @@ namespace ccoe::router {
 
 v1::RouteDecision ToProto(const RouteDecision& decision);
 v1::Expert ExpertProto(const CatalogEntry& entry);
+// The order of lists: by domain, name and version.
+bool ComesFirst(const v1::Expert& a, const v1::Expert& b);
 v1::RouteResponse RouteResponseProto(const Resolved& resolved);
 v1::Usage ToProto(const runtime::Usage& usage);
 v1::Started StartedProto(const CallInfo& info, const Resolved& resolved, uint64_t seed);

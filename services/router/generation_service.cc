@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "ccoe/v1/generation_service.grpc.pb.h"
 #include "common/base/status_macros.h"
+#include "services/router/catalog.h"
 #include "services/router/stream_call.h"
 #include "services/router/unary_call.h"
 
@@ -52,11 +53,12 @@ class GenerationService final : public v1::GenerationService::CallbackService {
                                   v1::RouteResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     const CallInfo info = ReadCallInfo("Route", *context);
-    const absl::StatusOr<ParsedRequest> parsed = ParseRoute(*request);
+    absl::StatusOr<ParsedRequest> parsed = ParseRoute(*request);
     if (!parsed.ok()) {
       FinishSimple(context, reactor, parsed.status());
       return reactor;
     }
+    parsed->routing.draw = DrawOf(info.request_id);
     SessionRequest session;
     session.request_id = info.request_id;
     session.traceparent = info.traceparent;

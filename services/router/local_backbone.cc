@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
-#include "services/router/catalog.h"
 
 namespace ccoe::router {
 namespace {
@@ -24,6 +24,13 @@ ModelDescription Describe(const LocalBackboneOptions& options) {
   model.arithmetic = std::string(compute::ArithmeticName(options.cpu.arithmetic));
   model.chat_template = std::string(options.model->chat_template().name());
   return model;
+}
+
+CatalogEntry EntryOf(const runtime::ExpertInfo& info) {
+  CatalogEntry entry;
+  entry.info = info;
+  entry.active_requests = std::make_shared<std::atomic<int>>(0);
+  return entry;
 }
 
 }  // namespace
@@ -82,7 +89,7 @@ LocalBackbone::LocalBackbone(std::shared_ptr<const model::Model> model,
   auto catalog = std::make_shared<Catalog>();
   catalog->model = std::move(description);
   for (const runtime::ExpertInfo& info : engine_->Experts()) {
-    catalog->experts.push_back(EntryOf(info, nullptr));
+    catalog->experts.push_back(EntryOf(info));
   }
   base::MutexLock lock(&mutex_);
   catalog_ = std::move(catalog);
@@ -93,36 +100,38 @@ LocalBackbone::~LocalBackbone() {
   leases_->engine = nullptr;
 }
 
-// The entry of an expert of the engine, with its lease where it has a package.
-CatalogEntry LocalBackbone::EntryOf(
-    const runtime::ExpertInfo& info,
-    const std::shared_ptr<const model::ExpertPackage>& package) const {
-  CatalogEntry entry;
-  entry.info = info;
-  if (package == nullptr) return entry;
-  // Shares the package's life.
-  entry.manifest = std::shared_ptr<const model::ExpertManifest>(package, &package->manifest());
-  entry.lease = std::make_shared<const Lease>(leases_, info.key);
-  return entry;
-}
-
 std::shared_ptr<const Catalog> LocalBackbone::GetCatalog() const {
   base::MutexLock lock(&mutex_);
   return catalog_;
 }
 
-absl::Status LocalBackbone::Push(const std::shared_ptr<const model::ExpertPackage>& package) {
+absl::StatusOr<CatalogEntry> LocalBackbone::Check(
+    const std::shared_ptr<const model::ExpertPackage>& package) const {
   CCOE_RETURN_IF_ERROR(package->CheckAgainst(*model_));
-  CCOE_RETURN_IF_ERROR(engine_->AddExpert(package));
   const model::ExpertManifest& manifest = package->manifest();
-  const runtime::ExpertKey key{manifest.name, manifest.version};
+  CatalogEntry entry = EntryOf({.key = {manifest.name, manifest.version},
+                                .domain = manifest.domain,
+                                .description = manifest.description,
+                                .package_digest = package->digest(),
+                                .attach_depth = manifest.attach_depth});
   for (const runtime::ExpertInfo& info : engine_->Experts()) {
-    if (info.key != key) continue;
-    base::MutexLock lock(&mutex_);
-    auto catalog = std::make_shared<Catalog>(*catalog_);
-    catalog->experts.push_back(EntryOf(info, package));
-    catalog_ = std::move(catalog);
+    if (info.key != entry.info.key) continue;
+    return absl::AlreadyExistsError(absl::StrCat("expert ", manifest.name, " ", manifest.version,
+                                                 " is served already, or is still leaving"));
   }
+  // Shares the package's life.
+  entry.manifest = std::shared_ptr<const model::ExpertManifest>(package, &manifest);
+  return entry;
+}
+
+absl::Status LocalBackbone::Push(const std::shared_ptr<const model::ExpertPackage>& package) {
+  CCOE_ASSIGN_OR_RETURN(CatalogEntry entry, Check(package));
+  CCOE_RETURN_IF_ERROR(engine_->AddExpert(package));
+  entry.lease = std::make_shared<const Lease>(leases_, entry.info.key);
+  base::MutexLock lock(&mutex_);
+  auto catalog = std::make_shared<Catalog>(*catalog_);
+  catalog->experts.push_back(std::move(entry));
+  catalog_ = std::move(catalog);
   return absl::OkStatus();
 }
 
@@ -137,6 +146,15 @@ absl::Status LocalBackbone::Pop(const runtime::ExpertKey& expert) {
   std::erase_if(catalog->experts,
                 [&](const CatalogEntry& entry) { return entry.info.key == found->info.key; });
   before = std::exchange(catalog_, std::move(catalog));
+  return absl::OkStatus();
+}
+
+absl::Status LocalBackbone::SetTraffic(const std::string& domain,
+                                       absl::Span<const VersionWeight> weights) {
+  base::MutexLock lock(&mutex_);
+  auto catalog = std::make_shared<Catalog>(*catalog_);
+  CCOE_RETURN_IF_ERROR(SetWeights(domain, weights, catalog.get()));
+  catalog_ = std::move(catalog);
   return absl::OkStatus();
 }
 

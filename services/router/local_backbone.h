@@ -6,12 +6,14 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "common/base/mutex.h"
 #include "common/compute/device.h"
 #include "common/model/expert_package.h"
 #include "common/model/model.h"
 #include "common/runtime/engine.h"
 #include "services/router/backbone.h"
+#include "services/router/catalog.h"
 
 namespace ccoe::router {
 
@@ -36,13 +38,17 @@ class LocalBackbone final : public Backbone {
   static absl::StatusOr<std::unique_ptr<LocalBackbone>> Create(LocalBackboneOptions options);
   ~LocalBackbone() override;
 
-  // Adds an expert: packs its weights and lists it. FAILED_PRECONDITION when it does not belong to
-  // the model, ALREADY_EXISTS when name and version are listed or still leaving; then nothing has
-  // changed.
+  // How an expert would be listed. FAILED_PRECONDITION when it does not belong to the model,
+  // ALREADY_EXISTS when name and version are listed or still leaving.
+  absl::StatusOr<CatalogEntry> Check(
+      const std::shared_ptr<const model::ExpertPackage>& package) const;
+  // Adds an expert: packs its weights and lists it. Errors as of Check; then nothing has changed.
   absl::Status Push(const std::shared_ptr<const model::ExpertPackage>& package);
   // Takes an expert out of the catalog; requests that have it go on to their end, and with the last
   // of them its memory goes. NOT_FOUND; INVALID_ARGUMENT for `general`.
   absl::Status Pop(const runtime::ExpertKey& expert);
+  // Shares a domain's requests out among its experts; as router::SetWeights.
+  absl::Status SetTraffic(const std::string& domain, absl::Span<const VersionWeight> weights);
 
   std::shared_ptr<const Catalog> GetCatalog() const override;
   absl::Status Health() const override { return absl::OkStatus(); }
@@ -68,9 +74,6 @@ class LocalBackbone final : public Backbone {
   const std::shared_ptr<const model::Model> model_;
   const std::unique_ptr<runtime::Engine> engine_;
   const std::shared_ptr<Leases> leases_;  // they may outlive this
-  CatalogEntry EntryOf(const runtime::ExpertInfo& info,
-                       const std::shared_ptr<const model::ExpertPackage>& package) const;
-
   const int context_tokens_;
   mutable base::Mutex mutex_;
   std::shared_ptr<const Catalog> catalog_ ABSL_GUARDED_BY(mutex_);

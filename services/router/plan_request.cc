@@ -22,6 +22,7 @@ bool IsAutomatic(const ParsedRequest& request) {
 ParsedRequest PartOf(const ParsedRequest& request, std::string text) {
   ParsedRequest part;
   part.routing.min_confidence = request.routing.min_confidence;
+  part.routing.draw = request.routing.draw;
   part.input.gate_text = text;
   part.input.prompt = std::vector<model::Message>{{"user", std::move(text)}};
   return part;
@@ -33,6 +34,7 @@ ResolvedStep StepOf(const Resolved& part, std::string instruction, int max_token
   step.instruction = std::move(instruction);
   step.max_tokens = max_tokens;
   step.catalog = part.catalog;
+  step.active = part.active;
   return step;
 }
 
@@ -61,7 +63,10 @@ absl::Status WithMetadata(const absl::Status& status, const std::string& key,
 
 std::vector<ParsedRequest> PartsOf(const ParsedRequest& request) {
   std::vector<ParsedRequest> parts;
-  for (const runtime::ExpertKey& expert : request.experts) parts.emplace_back().target = expert;
+  for (const runtime::ExpertKey& expert : request.experts) {
+    parts.emplace_back().target = expert;
+    parts.back().routing.draw = request.routing.draw;
+  }
   if (IsAutomatic(request)) {
     const auto texts = SplitInstructions(*request.input.gate_text);
     if (texts.size() < 2 || texts.size() > kMaxPlanSteps) return {};

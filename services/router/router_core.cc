@@ -66,9 +66,19 @@ absl::StatusOr<RouteDecision> Conclude(const Catalog& catalog, const RoutingPoli
       decision.confidence = 1 - decision.confidence;
     }
   }
-  CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindDomain(catalog, decision.domain));
+  CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry,
+                        FindDomain(catalog, decision.domain, policy.draw));
   decision.expert = entry->info.key;
   return decision;
+}
+
+// Counts a request at the expert that it was decided for, until the last copy is gone.
+std::shared_ptr<const void> CountAt(const Catalog& catalog, const runtime::ExpertKey& expert) {
+  const absl::StatusOr<const CatalogEntry*> entry = FindExpert(catalog, expert);
+  if (!entry.ok() || (*entry)->active_requests == nullptr) return nullptr;
+  const std::shared_ptr<std::atomic<int>> count = (*entry)->active_requests;
+  ++*count;
+  return std::shared_ptr<const void>(count.get(), [count](const void*) { --*count; });
 }
 
 absl::Status CheckState(const Catalog& catalog, absl::Span<const float> pooled) {
@@ -98,11 +108,11 @@ absl::StatusOr<std::optional<RouteDecision>> DecideRoute(const Catalog& catalog,
                                                          const RoutingPolicy& policy,
                                                          std::string_view text) {
   if (const auto* domain = std::get_if<std::string>(&target)) {
-    CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindDomain(catalog, *domain));
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindDomain(catalog, *domain, policy.draw));
     return Explicit(*entry);
   }
   if (const auto* key = std::get_if<runtime::ExpertKey>(&target)) {
-    CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, FindExpert(catalog, *key));
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry, ChooseExpert(catalog, *key, policy.draw));
     return Explicit(*entry);
   }
   RouteDecision decision = gate.rules().Decide(text);
@@ -167,6 +177,7 @@ absl::StatusOr<Resolved> RouterCore::ResolveNow(const ParsedRequest& request,
   resolved.undecided = !decision.has_value();
   if (decision.has_value()) {
     resolved.decision = *std::move(decision);
+    resolved.active = CountAt(*resolved.catalog, resolved.decision.expert);
     metrics_.ObserveRoute(LabelOf(resolved.decision.stage), resolved.route_time);
   }
   if (request.explain_route) {
@@ -182,6 +193,7 @@ absl::Status RouterCore::Settle(const RoutingPolicy& policy, absl::Span<const fl
   const absl::Time begin = absl::Now();
   CCOE_ASSIGN_OR_RETURN(resolved->decision,
                         DecideRouteByState(*resolved->catalog, *resolved->gate, policy, pooled));
+  resolved->active = CountAt(*resolved->catalog, resolved->decision.expert);
   resolved->undecided = false;
   resolved->route_time += absl::Now() - begin;
   metrics_.ObserveRoute(LabelOf(resolved->decision.stage), resolved->route_time);

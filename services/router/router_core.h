@@ -28,6 +28,7 @@ struct ResolvedStep {
   std::string instruction;  // of a plan
   int max_tokens = 0;
   std::shared_ptr<const Catalog> catalog;  // keeps the expert where it is
+  std::shared_ptr<const void> active;      // counts the request at the expert
   runtime::Finished finished;              // once it has ended
   std::string text;                        // of its answer; of a plan
   double mean_logprob = 0;                 // of its answer; of several experts
@@ -40,8 +41,9 @@ struct Resolved {
   bool undecided = false;           // the prompt's pooled state is still to decide
   std::shared_ptr<const Catalog> catalog;
   std::shared_ptr<const Gate> gate;
-  absl::Duration route_time;        // the gate's own, of all stages
-  std::vector<StageReport> stages;  // where an explanation was asked for
+  std::shared_ptr<const void> active;  // among CatalogEntry::active_requests while this is there
+  absl::Duration route_time;           // the gate's own, of all stages
+  std::vector<StageReport> stages;     // where an explanation was asked for
 };
 
 // The decision for a request, once the gate's text is at hand (it is not looked at where the target

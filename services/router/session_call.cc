@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "common/base/error.h"
 #include "common/telemetry/log.h"
+#include "services/router/catalog.h"
 #include "services/router/plan_request.h"
 
 namespace ccoe::router {
@@ -44,6 +45,7 @@ void SessionCall::Begin(absl::StatusOr<ParsedRequest> parsed) {
   ticket_ = *std::move(ticket);
   core_.Join(this);
   request_ = *std::move(parsed);
+  request_.routing.draw = DrawOf(info_.request_id);
   if (request_.plan.has_value() || chooses()) return ResolveSteps();
   core_.Resolve(request_, deadline(), [self = shared_from_this()](absl::StatusOr<Resolved> result) {
     self->Open(std::move(result));

@@ -34,6 +34,7 @@ struct RoutingPolicy {
   enum class OnUnsure { kGeneral, kFail };
   double min_confidence = 0;
   OnUnsure on_unsure = OnUnsure::kGeneral;
+  uint32_t draw = 0;  // the request's (DrawOf), where several versions share a domain
 };
 
 // One step of a plan as the client gave it.

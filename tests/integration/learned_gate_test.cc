@@ -15,6 +15,7 @@
 #include "common/base/error.h"
 #include "common/rpc/server.h"
 #include "common/rpc/status.h"
+#include "services/router/gate_confusion.h"
 #include "services/router/local_backbone.h"
 #include "services/router/route_probe.h"
 #include "services/router/router.h"
@@ -251,6 +252,14 @@ TEST_F(LearnedGateTest, AnUnsureRequestFailsIfItWantsTo) {
   EXPECT_TRUE(Generate(request).ok());
   request.mutable_routing()->set_min_confidence(0.999);
   EXPECT_EQ(base::ReasonOf(Generate(request).status()), base::Reason::kRouteUnsure);
+}
+
+TEST_F(LearnedGateTest, TheStatesOfExamplePromptsAreComputed) {
+  const auto state = router::StatesFrom(*backbone_, absl::InfiniteFuture())("hello", kRoutingLayer);
+  ASSERT_TRUE(state.has_value());
+  EXPECT_EQ(static_cast<int>(state->size()), backbone_->GetCatalog()->model.hidden);
+  EXPECT_EQ(router::StatesFrom(*backbone_, absl::InfinitePast())("hello", kRoutingLayer),
+            std::nullopt);
 }
 
 }  // namespace

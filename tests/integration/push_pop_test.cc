@@ -1,126 +1,56 @@
 // Experts that come and go while requests run: none fails, none loses or changes a token.
 #include <gmock/gmock.h>
-#include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "ccoe/v1/admin_service.grpc.pb.h"
-#include "ccoe/v1/catalog_service.grpc.pb.h"
-#include "ccoe/v1/generation_service.grpc.pb.h"
 #include "common/base/error.h"
-#include "common/rpc/server.h"
-#include "common/rpc/status.h"
-#include "services/router/admin_service.h"
-#include "services/router/local_backbone.h"
-#include "services/router/router.h"
-#include "tests/integration/engine_harness.h"
+#include "tests/integration/admin_harness.h"
 
 namespace ccoe::testing {
 namespace {
 
 using base::Reason;
+using PushPopTest = AdminTest;
 
-std::string Folder(const std::string& name) {
-  return absl::StrCat(CCOE_TEST_SOURCE_DIR, "/goldens/tiny/", name);
+// Adds a tensor of zeros to a safetensors file.
+void AppendTensor(const std::string& path, size_t bytes) {
+  std::stringstream file;
+  file << std::ifstream(path, std::ios::binary).rdbuf();
+  const std::string text = file.str();
+  uint64_t header_size = 0;
+  std::memcpy(&header_size, text.data(), sizeof(header_size));
+  std::string header = text.substr(8, header_size);
+  const size_t begin = text.size() - 8 - header_size;
+  header.resize(header.rfind('}'));
+  absl::StrAppend(&header, ", \"zeros\": {\"dtype\": \"F32\", \"shape\": [", bytes / 4,
+                  "], \"data_offsets\": [", begin, ", ", begin + bytes, "]}}");
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  header_size = header.size();
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  out.write(reinterpret_cast<const char*>(&header_size), sizeof(header_size));
+  out << header << text.substr(text.size() - begin);
+  out.close();
+  std::filesystem::resize_file(path, 8 + header_size + begin + bytes);
 }
-
-class PushPopTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    router::LocalBackboneOptions options;
-    options.model = TinyModel("llama");
-    options.cpu.threads = 1;
-    options.kv_budget_bytes = size_t{16} << 20;
-    backbone_ = router::LocalBackbone::Create(std::move(options)).value();
-    router_ = std::make_unique<router::Router>(
-        router::RouterOptions{backbone_.get(), &metrics_, router::Limits(), "1.2.3"});
-    admin_service_ = router::NewAdminService(backbone_.get());
-    rpc::ServerOptions server;
-    server.listen = "127.0.0.1:0";
-    server.services = router_->services();
-    server.services.push_back(admin_service_.get());
-    server_ = rpc::Server::Start(server).value();
-    const auto channel =
-        grpc::CreateChannel(server_->address(), grpc::InsecureChannelCredentials());
-    admin_ = v1::AdminService::NewStub(channel);
-    catalog_ = v1::CatalogService::NewStub(channel);
-    generation_ = v1::GenerationService::NewStub(channel);
-  }
-
-  absl::Status Push(const std::string& folder) {
-    grpc::ClientContext context;
-    v1::PushExpertRequest request;
-    request.set_folder(folder);
-    v1::PushExpertResponse response;
-    return rpc::FromGrpcStatus(admin_->PushExpert(&context, request, &response));
-  }
-  absl::Status Pop(const std::string& name, const std::string& version = "") {
-    grpc::ClientContext context;
-    v1::PopExpertRequest request;
-    request.set_name(name);
-    request.set_version(version);
-    v1::PopExpertResponse response;
-    return rpc::FromGrpcStatus(admin_->PopExpert(&context, request, &response));
-  }
-  // Until those that have the expert have ended.
-  void PushAgain(const std::string& folder) {
-    absl::Status status = Push(folder);
-    while (absl::IsAlreadyExists(status)) status = Push(folder);
-    EXPECT_TRUE(status.ok()) << status;
-  }
-  std::vector<std::string> Listed() {
-    grpc::ClientContext context;
-    v1::ListExpertsResponse response;
-    EXPECT_TRUE(catalog_->ListExperts(&context, {}, &response).ok());
-    std::vector<std::string> names;
-    for (const v1::Expert& expert : response.experts()) names.push_back(expert.name());
-    return names;
-  }
-  absl::StatusOr<v1::GenerateResponse> Generate(const std::string& text,
-                                                const std::string& domain = "", int tokens = 16) {
-    grpc::ClientContext context;
-    v1::GenerateRequest request;
-    request.mutable_text()->set_text(text);
-    if (!domain.empty()) request.set_domain(domain);
-    request.mutable_sampling()->set_temperature(0);
-    request.mutable_stop()->set_max_tokens(tokens);
-    request.mutable_stop()->set_ignore_end_of_generation(true);
-    request.mutable_output()->set_token_ids(true);
-    v1::GenerateResponse response;
-    const absl::Status status =
-        rpc::FromGrpcStatus(generation_->Generate(&context, request, &response));
-    if (!status.ok()) return status;
-    return response;
-  }
-  static std::vector<int32_t> Ids(const v1::GenerateResponse& response) {
-    return {response.token_ids().begin(), response.token_ids().end()};
-  }
-
-  telemetry::Metrics metrics_{{.service = "router", .version = "1.2.3", .arithmetic = "i8b32.v2"}};
-  std::unique_ptr<router::LocalBackbone> backbone_;
-  std::unique_ptr<router::Router> router_;
-  std::unique_ptr<grpc::Service> admin_service_;
-  std::unique_ptr<rpc::Server> server_;
-  std::unique_ptr<v1::AdminService::Stub> admin_;
-  std::unique_ptr<v1::CatalogService::Stub> catalog_;
-  std::unique_ptr<v1::GenerationService::Stub> generation_;
-};
 
 TEST_F(PushPopTest, APushedExpertAnswersAndAPoppedOneDoesNot) {
   const size_t weights = backbone_->Stats().weights_bytes;
-  EXPECT_EQ(base::ReasonOf(Generate("x", "tiny-lora").status()), Reason::kUnknownDomain);
-  ASSERT_TRUE(Push(Folder("llama_lora")).ok());
+  EXPECT_EQ(base::ReasonOf(Generate("x", {.domain = "tiny-lora"}).status()),
+            Reason::kUnknownDomain);
+  ASSERT_TRUE(Push(TinyFolder("llama_lora")).ok());
   EXPECT_THAT(Listed(), ::testing::ElementsAre("general", "tiny-lora"));
   EXPECT_GT(backbone_->Stats().weights_bytes, weights);
   const auto routed = Generate("tiny-lora, go");
   ASSERT_TRUE(routed.ok()) << routed.status();
   EXPECT_EQ(routed->started().route().expert(), "tiny-lora");
-  ASSERT_TRUE(Push(Folder("llama_full")).ok());
+  ASSERT_TRUE(Push(TinyFolder("llama_full")).ok());
   EXPECT_THAT(Listed(), ::testing::ElementsAre("general", "tiny-full", "tiny-lora"));
 
   ASSERT_TRUE(Pop("tiny-lora").ok());
@@ -134,40 +64,71 @@ TEST_F(PushPopTest, APushedExpertAnswersAndAPoppedOneDoesNot) {
 }
 
 TEST_F(PushPopTest, WhatIsRefusedChangesNothing) {
-  ASSERT_TRUE(Push(Folder("llama_lora")).ok());
-  EXPECT_EQ(Push(Folder("llama_lora")).code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_EQ(Push(Folder("nothing")).code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(Push(TinyFolder("llama_lora")).ok());
+  EXPECT_EQ(Push(TinyFolder("llama_lora")).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(Push(TinyFolder("nothing")).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Push("").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Pop("").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Pop("general").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(base::ReasonOf(Pop("nobody")), Reason::kUnknownExpert);
   EXPECT_EQ(base::ReasonOf(Pop("tiny-lora", "7")), Reason::kUnknownExpert);
-  const std::filesystem::path damaged =
-      std::filesystem::path(::testing::TempDir()) / absl::StrCat("damaged_", getpid());
-  std::filesystem::copy(Folder("llama_full"), damaged);
+  const std::filesystem::path damaged = std::filesystem::path(scratch()) / "damaged";
+  std::filesystem::copy(TinyFolder("llama_full"), damaged);
   for (const auto& file : std::filesystem::directory_iterator(damaged)) {
     if (file.path().extension() == ".safetensors") {
       std::filesystem::resize_file(file, std::filesystem::file_size(file) / 2);
     }
   }
   EXPECT_EQ(Push(damaged.string()).code(), absl::StatusCode::kInvalidArgument);
-  std::filesystem::remove_all(damaged);
   EXPECT_THAT(Listed(), ::testing::ElementsAre("general", "tiny-lora"));
   EXPECT_TRUE(Generate("tiny-lora, go").ok());
 }
 
+TEST_F(PushPopTest, APushTellsWhatItDoesToTheGate) {
+  const std::string lora = LoraOfVersion("1.0.0"), full = scratch() + "/full";
+  std::filesystem::copy(TinyFolder("llama_full"), full);
+  const auto examples = [](const std::string& list) {
+    return absl::StrCat("\"examples\": [", list, "]");
+  };
+  const auto example = [](const std::string& prompt) {
+    return absl::StrCat("{\"prompt\": \"", prompt,
+                        "\", \"arithmetic\": \"exact\", \"max_tokens\": 1, \"token_ids\": [1]}");
+  };
+  ReplaceIn(lora + "/expert.json", examples(""),
+            examples(example("tiny-lora, go") + ", " + example("tiny-full, go")));
+  ReplaceIn(full + "/expert.json", examples(""), examples(example("tiny-full, stay")));
+  ASSERT_TRUE(Push(lora).ok());
+  v1::PushExpertRequest request;
+  request.set_folder(full);
+  request.set_validate_only(true);
+  const auto response = Push(request);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_EQ(response->expert().name(), "tiny-full");
+  EXPECT_THAT(Listed(), ::testing::ElementsAre("general", "tiny-lora"));
+  ASSERT_EQ(response->confusion_size(), 2);
+  const v1::GateConfusion& own = response->confusion(0);
+  EXPECT_EQ(own.domain(), "tiny-full");
+  EXPECT_THAT((std::vector<int>{own.prompts(), own.own(), own.moved()}),
+              ::testing::ElementsAre(1, 1, 1));
+  const v1::GateConfusion& other = response->confusion(1);
+  EXPECT_EQ(other.domain(), "tiny-lora");
+  EXPECT_THAT((std::vector<int>{other.prompts(), other.own(), other.moved()}),
+              ::testing::ElementsAre(2, 1, 1));
+  request.set_validate_only(false);
+  const auto pushed = Push(request);
+  ASSERT_TRUE(pushed.ok()) << pushed.status();
+  EXPECT_EQ(pushed->confusion(1).moved(), 1);
+  request.set_validate_only(true);
+  EXPECT_EQ(Push(request).status().code(), absl::StatusCode::kAlreadyExists);
+}
+
 TEST_F(PushPopTest, ARunningRequestKeepsItsExpert) {
-  ASSERT_TRUE(Push(Folder("llama_lora")).ok());
-  const std::vector<int32_t> expected = Ids(Generate("go", "tiny-lora", 400).value());
+  ASSERT_TRUE(Push(TinyFolder("llama_lora")).ok());
+  const std::vector<int32_t> expected =
+      Ids(Generate("go", {.domain = "tiny-lora", .tokens = 400}).value());
   grpc::ClientContext context;
-  v1::GenerateRequest request;
-  request.mutable_text()->set_text("go");
-  request.set_domain("tiny-lora");
-  request.mutable_sampling()->set_temperature(0);
-  request.mutable_stop()->set_max_tokens(400);
-  request.mutable_stop()->set_ignore_end_of_generation(true);
-  request.mutable_output()->set_token_ids(true);
-  const auto reader = generation_->GenerateStream(&context, request);
+  const auto reader =
+      generation_->GenerateStream(&context, Request("go", {.domain = "tiny-lora", .tokens = 400}));
   v1::GenerateStreamResponse event;
   ASSERT_TRUE(reader->Read(&event));  // it has begun
   ASSERT_TRUE(Pop("tiny-lora").ok());
@@ -180,10 +141,65 @@ TEST_F(PushPopTest, ARunningRequestKeepsItsExpert) {
   EXPECT_EQ(ids, expected);
 }
 
+std::string StateOf(const v1::ListVersionsResponse& versions, const std::string& name) {
+  for (const v1::ExpertVersion& version : versions.versions()) {
+    if (version.expert().name() == name) return v1::VersionState_Name(version.state());
+  }
+  return "";
+}
+
+TEST_F(PushPopTest, APackageIsListedWhileItLoads) {
+  // Large enough to be seen: most of it is a hole at its end, which only the base model refuses.
+  constexpr size_t kBytes = size_t{256} << 20;
+  const std::string folder = scratch() + "/large";
+  std::filesystem::copy(TinyFolder("llama_full"), folder);
+  AppendTensor(folder + "/model.safetensors", kBytes);
+  std::atomic<bool> ended{false};
+  std::thread push([&] {
+    EXPECT_EQ(Push(folder).code(), absl::StatusCode::kFailedPrecondition);
+    ended = true;
+  });
+  bool seen = false;
+  double progress = 0;
+  while (!ended) {
+    const v1::ListVersionsResponse versions = Versions();
+    EXPECT_EQ(StateOf(versions, "general"), "VERSION_STATE_SERVING");
+    if (StateOf(versions, "tiny-full") == "VERSION_STATE_LOADING") {
+      EXPECT_GE(versions.versions(1).progress(), progress);
+      progress = versions.versions(1).progress();
+      if (!seen) {
+        EXPECT_EQ(base::ReasonOf(Generate("x", {.domain = "tiny-full"}).status()),
+                  Reason::kUnknownDomain);
+      }
+      seen = true;
+    }
+  }
+  push.join();
+  EXPECT_TRUE(seen);
+  EXPECT_GT(progress, 0);
+  EXPECT_EQ(StateOf(Versions(), "tiny-full"), "");
+}
+
+TEST_F(PushPopTest, APoppedExpertIsListedUntilItsRequestsEnd) {
+  ASSERT_TRUE(Push(TinyFolder("llama_lora")).ok());
+  EXPECT_EQ(StateOf(Versions("tiny-lora"), "tiny-lora"), "VERSION_STATE_SERVING");
+  std::shared_ptr<const router::Catalog> request = backbone_->GetCatalog();  // all that one keeps
+  ASSERT_TRUE(Pop("tiny-lora").ok());
+  const v1::ListVersionsResponse versions = Versions("tiny-lora");
+  ASSERT_EQ(versions.versions_size(), 1);
+  EXPECT_EQ(versions.versions(0).state(), v1::VERSION_STATE_DRAINING);
+  EXPECT_EQ(versions.versions(0).share(), 0);
+  EXPECT_EQ(Push(TinyFolder("llama_lora")).code(), absl::StatusCode::kAlreadyExists);
+  request.reset();
+  EXPECT_EQ(StateOf(Versions(), "tiny-lora"), "");
+  EXPECT_TRUE(Push(TinyFolder("llama_lora")).ok());
+}
+
 TEST_F(PushPopTest, NoRequestFailsWhileExpertsComeAndGo) {
-  ASSERT_TRUE(Push(Folder("llama_lora")).ok());
+  ASSERT_TRUE(Push(TinyFolder("llama_lora")).ok());
   const std::vector<int32_t> with = Ids(Generate("tiny-lora, go").value());
-  const std::vector<int32_t> without = Ids(Generate("tiny-lora, go", "general").value());
+  const std::vector<int32_t> without =
+      Ids(Generate("tiny-lora, go", {.domain = "general"}).value());
   ASSERT_NE(with, without);
   std::atomic<bool> stop{false};
   std::atomic<int> expert{0}, general{0};
@@ -204,7 +220,7 @@ TEST_F(PushPopTest, NoRequestFailsWhileExpertsComeAndGo) {
     EXPECT_TRUE(Pop("tiny-lora").ok());
     while (general == before) std::this_thread::yield();
     const int expert_before = expert;
-    PushAgain(Folder("llama_lora"));
+    PushAgain(TinyFolder("llama_lora"));
     while (expert == expert_before) std::this_thread::yield();
   }
   stop = true;

@@ -266,6 +266,15 @@ TEST(LoadExpertFolder, SortsAndRefusesTwins) {
   EXPECT_TRUE(absl::IsNotFound(LoadExpertFolder(folder / "a/expert.json").status()));
 }
 
+TEST(ExpertPackage, TellsWhatItLoadsAndHowFarItIs) {
+  std::vector<std::string> told;
+  ExpertLoadOptions options;
+  options.on_manifest = [&](const ExpertManifest& manifest) { told.push_back(manifest.name); };
+  options.progress = [&](double part) { told.push_back(std::to_string(part)); };
+  ASSERT_TRUE(ExpertPackage::Load(TinyFolder("llama_full"), options).ok());
+  EXPECT_THAT(told, ::testing::ElementsAre("tiny-full", "1.000000"));
+}
+
 TEST(LoadExpertFolder, RefusesAPackageAndNamesItsParent) {
   const TempFolder folder;
   fs::copy(TinyFolder("llama_lora"), folder.path() / "sql", fs::copy_options::recursive);

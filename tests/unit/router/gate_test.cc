@@ -135,14 +135,6 @@ TEST(GateTest, LongTextsAreLookedAtAtBothEnds) {
   EXPECT_EQ(gate.Decide("").domain, "general");
 }
 
-TEST(CatalogTest, OrdersVersionsByNumbers) {
-  EXPECT_LT(CompareVersions("1.9", "1.10"), 0);
-  EXPECT_GT(CompareVersions("2", "1.10"), 0);
-  EXPECT_EQ(CompareVersions("1.0", "1.0"), 0);
-  EXPECT_LT(CompareVersions("1", "1.1"), 0);
-  EXPECT_EQ(CompareVersions("01", "1"), 0);
-}
-
 absl::StatusOr<RouteDecision> Decide(const Catalog& catalog, const Target& target,
                                      const RoutingPolicy& policy, std::string_view text) {
   CCOE_ASSIGN_OR_RETURN(std::optional<RouteDecision> decision,
