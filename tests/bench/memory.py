@@ -33,7 +33,7 @@ def _ready_address(process, log):
     raise RuntimeError(f"{process.args[0]} did not come up; its last line: {(lines or ['none'])[-1]}")
 
 
-def _smaps(pid):
+def smaps(pid):
     """Fields of smaps_rollup, in MiB."""
     fields = {}
     with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as file:
@@ -111,7 +111,7 @@ def measure(bin_dir, model, experts):
     for pool_mib in POOLS_MIB:
         with _Fleet(bin_dir, model.resolve(), packages, attach_depth, pool_mib) as fleet:
             for name, process in fleet.processes.items():
-                samples[(name, pool_mib)] = _smaps(process.pid)
+                samples[(name, pool_mib)] = smaps(process.pid)
     small, large = POOLS_MIB
     rows = []
     for name in ("router", "backbone", "expert"):

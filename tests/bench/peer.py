@@ -38,6 +38,12 @@ CMAKE_OPTIONS = [
     "-DLLAMA_OPENSSL=OFF",
 ]
 TARGETS = ["llama-bench", "llama-batched-bench"]
+SHARED_OPTIONS = [
+    *CMAKE_OPTIONS,
+    "-DBUILD_SHARED_LIBS=ON",
+    "-DLLAMA_BUILD_COMMON=OFF",
+    "-DLLAMA_BUILD_TOOLS=OFF",
+]
 
 
 class PeerError(Exception):
@@ -102,6 +108,11 @@ def _has_openblas():
     return subprocess.run(["pkg-config", "--exists", "openblas"], check=False).returncode == 0
 
 
+def _make(root, folder, options, targets, jobs):
+    _run(["cmake", "-G", "Ninja", "-S", _unpack(root), "-B", folder, *options])
+    _run(["nice", "-n", "10", "ninja", "-C", folder, f"-j{jobs}", *targets])
+
+
 def build(root, jobs):
     """Builds the peer below `root` unless it stands there.
 
@@ -117,11 +128,24 @@ def build(root, jobs):
     for variant, options in variants.items():
         folder = root / f"llama.cpp-{VERSION}-{variant}"
         folders[variant] = folder / "bin"
-        if all((folder / "bin" / target).exists() for target in TARGETS):
-            continue
-        _run(["cmake", "-G", "Ninja", "-S", _unpack(root), "-B", folder, *CMAKE_OPTIONS, *options])
-        _run(["nice", "-n", "10", "ninja", "-C", folder, f"-j{jobs}", *TARGETS])
+        if not all((folder / "bin" / target).exists() for target in TARGETS):
+            _make(root, folder, [*CMAKE_OPTIONS, *options], TARGETS, jobs)
     return folders
+
+
+def build_library(root, jobs):
+    """Builds the peer as a library (its own matrix kernels) unless it stands there.
+
+    Returns the environment in which Python finds the bindings of the same package, and through them
+    the library.
+    """
+    root = pathlib.Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / f"llama.cpp-{VERSION}-shared"
+    if not (folder / "bin" / "libllama.so").exists():
+        _make(root, folder, SHARED_OPTIONS, ["llama"], jobs)
+    return {"PYTHONPATH": str(root / f"llama_cpp_python-{VERSION}"),
+            "LLAMA_CPP_LIB_PATH": str(folder / "bin")}
 
 
 # What is tried in every round; the best median of each measurement counts as the peer's.

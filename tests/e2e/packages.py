@@ -19,6 +19,20 @@ def _safetensors(tensors):
     return struct.pack("<Q", len(text)) + text + b"".join(blobs)
 
 
+def write_manifest(folder, base, name, kind, attach_depth, weights, keywords=()):
+    """Writes expert.json of a package with random weights. `base` is as in make_lora."""
+    (folder / "expert.json").write_text(json.dumps({
+        "format": "ccoe.expert.v1",
+        "name": name, "version": "0.0.1", "domain": name,
+        "description": f"Random weights, for tests ({name}).", "kind": kind,
+        "attach_depth": attach_depth, "base": {"name": base["name"], "digest": base["digest"]},
+        "weights": weights,
+        "gate": {"rules": {"threshold": 1.0,
+                           "keywords": [{"text": word, "weight": 1.0} for word in keywords],
+                           "patterns": []}, "row": None},
+        "examples": [], "licence": "Apache-2.0", "sources": [], "scores": {}}))
+
+
 def make_lora(folder, base, name, attach_depth, keywords, seed, rank=4):
     """Writes a LoRA package with random weights over q_proj and down_proj of layers
     [attach_depth, layers). `base` is what `ccoe model inspect --json` prints."""
@@ -43,14 +57,5 @@ def make_lora(folder, base, name, attach_depth, keywords, seed, rank=4):
         "peft_type": "LORA", "r": rank, "lora_alpha": rank,
         "target_modules": ["q_proj", "down_proj"], "use_rslora": False, "bias": "none",
         "layers_to_transform": list(range(attach_depth, base["layers"]))}))
-    (folder / "expert.json").write_text(json.dumps({
-        "format": "ccoe.expert.v1",
-        "name": name, "version": "0.0.1", "domain": name,
-        "description": f"Random weights, for tests ({name}).", "kind": "lora",
-        "attach_depth": attach_depth, "base": {"name": base["name"], "digest": base["digest"]},
-        "weights": "adapter_model.safetensors",
-        "gate": {"rules": {"threshold": 1.0,
-                           "keywords": [{"text": word, "weight": 1.0} for word in keywords],
-                           "patterns": []}, "row": None},
-        "examples": [], "licence": "Apache-2.0", "sources": [], "scores": {}}))
+    write_manifest(folder, base, name, "lora", attach_depth, "adapter_model.safetensors", keywords)
     return folder

@@ -92,23 +92,33 @@ def add_report(commands: argparse._SubParsersAction) -> None:
 Reads OUT/run.json and OUT/<row>.jsonl and writes a Markdown document, and JSON beside it (the same
 name, .json): right answers by arm, paired bootstrap 95 % intervals of the differences, bits per
 byte, which aims are met, how often the gate chose right, commands and versions. Differences are
-over the items that both arms have, so a run that is under way can be reported too.""",
+over the items that both arms have, so a run that is under way can be reported too. With --memory
+and --throughput what serving takes is told as well (docs/bench.md).""",
         epilog=EXAMPLES,
     )
     parser.add_argument("--out", type=Path, required=True, help="the --out of run")
     parser.add_argument("--markdown", type=Path, required=True, help="the document to write")
+    parser.add_argument("--memory", type=Path, help="--out of tests/bench/serving_memory.py")
+    parser.add_argument("--throughput", type=Path, help="--out of tests/bench/mixed.py")
     parser.set_defaults(run=run_report)
 
 
 def run_report(arguments: argparse.Namespace) -> None:
     from .markdown import render
     from .report import Report
+    from .serving import memory_section, throughput_section
     from .store import Store
 
     run = json.loads((arguments.out / "run.json").read_text(encoding="utf-8"))
     report = Report(Store(arguments.out), run)
     command = shlex.join(["python", "-m", "ccoe_eval", *sys.argv[1:]])
-    arguments.markdown.write_text(render(report, command), encoding="utf-8")
+    serving = [
+        section(json.loads(path.read_text(encoding="utf-8")))
+        for path, section in (
+            (arguments.memory, memory_section), (arguments.throughput, throughput_section)
+        ) if path
+    ]  # fmt: skip
+    arguments.markdown.write_text(render(report, command, serving), encoding="utf-8")
     beside = arguments.markdown.with_suffix(".json")
     beside.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
     for aim in report.aims:

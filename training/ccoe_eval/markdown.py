@@ -128,8 +128,9 @@ def how_section(report: Report, command: str) -> str:
     )
 
 
-def render(report: Report, command: str) -> str:
-    """`command` is what made this document."""
+def render(report: Report, command: str, serving: list[str]) -> str:
+    """`serving` are the sections that serving.py makes, `command` is what made this document."""
     rows = [row_section(row) for row in report.rows.values() if any(row.results.values())]
     sections = ["# Results", aims_section(report), *rows, gate_section(report)]
-    return "\n\n".join(s for s in [*sections, how_section(report, command)] if s) + "\n"
+    sections += [*serving, how_section(report, command)]
+    return "\n\n".join(s for s in sections if s) + "\n"

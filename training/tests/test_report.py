@@ -66,7 +66,8 @@ def test_only_items_that_both_arms_have_are_compared(store):
 
 
 def test_the_document_tells_commands_and_figures(store):
-    text = render(report_of(store), "python -m ccoe_eval report")
+    text = render(report_of(store), "python -m ccoe_eval report", ["## Throughput of six domains"])
+    assert "\n\n## Throughput of six domains\n\n## How it was measured\n" in text
     assert "python -m ccoe_eval run --out OUT\npython -m ccoe_eval report" in text
     assert "| sql | correct: expert at least 10 points over base | +20.0 [" in text
     assert "99 of 100 (99.0 %)" in text
