@@ -80,9 +80,10 @@ StateOf StatesFrom(Backbone& backbone, absl::Time deadline) {
     request.queue_deadline = deadline;
     // Shared: the probe may still be setting it when the wait ends.
     const auto pooled = std::make_shared<std::promise<absl::StatusOr<std::vector<float>>>>();
-    RouteProbe::Start(
-        backbone, std::move(request), deadline,
+    const auto probe = std::make_shared<RouteProbe>(
+        backbone,
         [pooled](absl::StatusOr<std::vector<float>> p) { pooled->set_value(std::move(p)); });
+    probe->Start(std::move(request), deadline);
     absl::StatusOr<std::vector<float>> result = pooled->get_future().get();
     if (!result.ok()) return std::nullopt;
     return *std::move(result);
