@@ -3,22 +3,29 @@
 #
 # usage: test.sh PRESET [CTEST OPTION...]
 #
-# The tests find the real model in CCOE_MODEL and the Python of the end-to-end tests in CCOE_PYTHON;
-# both are set here for the preset release.
+# The tests find the real model in CCOE_MODEL and in CCOE_PYTHON the Python that runs the end-to-end
+# tests and those of the Python client; both are set here for the preset release.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# install_client DIR puts the Python client of this tree into DIR: a tree's own, for the environment
+# of CCOE_PYTHON is shared by all trees.
+install_client() {
+  rm -rf "$1"
+  "$CCOE_PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+    --target "$1" "$root/proto/clients/python" >&2 || die "cannot install proto/clients/python"
+}
 
 main() {
   local preset="$1" dir="$root/build" report failed=0
   shift
   if [[ "$preset" == release ]]; then
-    local venv requirements="$root/tests/e2e/requirements.txt"
+    local venv
     CCOE_MODEL="${CCOE_MODEL:-$("$root/deploy/dev/fetch-model.sh")}"
     export CCOE_MODEL
-    if [[ -e "$requirements" ]]; then
-      venv="$(ensure_venv e2e "$requirements")"
-      export CCOE_PYTHON="$venv/bin/python"
-    fi
+    venv="$(ensure_venv e2e "$root/tests/e2e/requirements.txt")"
+    export CCOE_PYTHON="$venv/bin/python" PYTHONPATH="$dir/python"
+    install_client "$dir/python"
   else
     dir="$root/build/$preset"
   fi
@@ -29,7 +36,7 @@ main() {
   rm -rf "$dir/test-reports"
   mkdir -p "$dir/test-reports"
   export GTEST_OUTPUT="xml:$dir/test-reports/"
-  export PYTEST_ADDOPTS="--junitxml=$dir/test-reports/e2e.xml"
+  export CCOE_TEST_REPORTS="$dir/test-reports"
   # Clang 14's thread sanitizer cannot map its shadow under strong address randomisation.
   local run=()
   [[ "$preset" != tsan ]] || run=(setarch "$(uname -m)" -R)

@@ -3,7 +3,8 @@
 #
 # usage: run.sh BIN_DIR [PYTEST OPTION...]
 #
-# CCOE_PYTHON is a Python with requirements.txt; CCOE_MODEL the path of SmolLM2-135M-Instruct.
+# CCOE_PYTHON is a Python with requirements.txt and proto/clients/python; CCOE_MODEL the path of
+# SmolLM2-135M-Instruct.
 
 set -euo pipefail
 
@@ -24,7 +25,8 @@ main() {
     [[ -x "$CCOE_BIN/$program" ]] || skip "$CCOE_BIN/$program is not built"
   done
   cd "$here"
-  exec "$CCOE_PYTHON" -m pytest -q -p no:cacheprovider "$@"
+  exec "$CCOE_PYTHON" -m pytest -q -p no:cacheprovider \
+    ${CCOE_TEST_REPORTS:+"--junitxml=$CCOE_TEST_REPORTS/e2e.xml"} "$@"
 }
 
 main "$@"

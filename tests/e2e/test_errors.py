@@ -93,7 +93,7 @@ def test_bytes_that_are_no_message(client, data):
     error = api.failure_of(call, data, timeout=30, metadata=[("x-request-id", "no-message")])
     assert (error.code, error.reason) == (INVALID, "INVALID_REQUEST")
     assert "ccoe.v1.GenerateRequest" in error.message
-    assert error.trailers["x-request-id"] == "no-message"
+    assert error.request_id == "no-message"
 
 
 SERVICES = [api.generation.DESCRIPTOR.services_by_name["GenerationService"],
@@ -108,7 +108,7 @@ def test_every_method_names_the_message_it_takes(client, method):
     error = api.failure_of(open_call(path), b"\xff" * 40, timeout=30)
     assert (error.code, error.reason) == (INVALID, "INVALID_REQUEST")
     assert method.input_type.full_name in error.message
-    assert error.trailers["x-request-id"]
+    assert error.request_id
 
 
 def test_unknown_method(client):

@@ -28,8 +28,7 @@ def test_scores_are_those_of_one_process(client, cli, shared):
     message.output.top_logprobs = 0
     generated = []
     for event in client.stream(message):
-        generated += [(token.id, token.logprob) for token in event.delta.logprobs]
-    scored = client.generation.Score(api.generation.ScoreRequest(
-        chat=message.chat, continuation_ids=api.types.TokenIds(ids=[id for id, _ in generated])),
-        timeout=60)
+        if isinstance(event, api.Delta):
+            generated += [(token.id, token.logprob) for token in event.logprobs]
+    scored = client.score(prompts.SQL, [id for id, _ in generated])
     assert [(token.id, token.logprob) for token in scored.tokens] == generated

@@ -3,6 +3,7 @@
 import api
 import grpc
 import prompts
+from ccoe.v1 import generation_service_pb2_grpc as generation_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -31,35 +32,36 @@ def test_reflection(shared):
             "grpc.channelz.v1.Channelz"} <= names
 
 
+def request_ids(client, prompt, given):
+    """The id in the first event of a stream, and the one in its headers, which the client does not
+    show."""
+    call = generation_grpc.GenerationServiceStub(client.channel).GenerateStream(
+        api.request(prompt, max_tokens=4), timeout=60, metadata=[("x-request-id", given)])
+    first, *_ = list(call)
+    return first.started.request_id, dict(call.initial_metadata())["x-request-id"]
+
+
 def test_request_id_is_echoed(client, shared):
     given = "e2e.request-0001"
-    call = client.stream(api.request(prompts.SQL, max_tokens=4),
-                         metadata=[("x-request-id", given)])
-    answer = api.collect(call)
-    assert answer.started.request_id == given
-    assert dict(call.initial_metadata())["x-request-id"] == given
+    assert request_ids(client, prompts.SQL, given) == (given, given)
     for process in [shared.router, shared.backbone, shared.experts[0]]:
         assert given in process.log.read_text(), f"{process.name} does not log the request's id"
 
 
 def test_traceparent_is_passed_on(client, shared):
     given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    api.collect(client.stream(api.request(prompts.SQL, max_tokens=4),
-                              metadata=[("traceparent", given)]))
+    client.answer(api.request(prompts.SQL, max_tokens=4), traceparent=given)
     for process in [shared.backbone, shared.experts[0]]:
         assert f"traceparent={given}" in process.log.read_text(), process.name
-    api.collect(client.stream(api.request(prompts.SQL, max_tokens=4),
-                              metadata=[("traceparent", "malformed-0000")]))
+    client.answer(api.request(prompts.SQL, max_tokens=4), traceparent="malformed-0000")
     for process in shared.processes():
         assert "malformed-0000" not in process.log.read_text(), process.name
 
 
 def test_request_id_is_made(client):
-    call = client.stream(api.request(prompts.GENERAL, max_tokens=2),
-                         metadata=[("x-request-id", "not valid!")])
-    answer = api.collect(call)
-    assert answer.started.request_id not in ("", "not valid!")
-    assert dict(call.initial_metadata())["x-request-id"] == answer.started.request_id
+    started, header = request_ids(client, prompts.GENERAL, "not valid!")
+    assert started not in ("", "not valid!")
+    assert header == started
 
 
 def test_prompts_are_never_logged(client, shared):
@@ -84,17 +86,14 @@ def test_metrics(client, shared):
 
 def test_catalog(client, model):
     del model
-    experts = client.catalog.ListExperts(api.catalog.ListExpertsRequest(), timeout=10).experts
-    assert [expert.domain for expert in experts] == ["birds", "general", "sql"]
-    info = client.catalog.GetModel(api.catalog.GetModelRequest(), timeout=10).model
+    assert [expert.domain for expert in client.experts()] == ["birds", "general", "sql"]
+    info = client.model()
     assert info.layers == 30 and info.digest.startswith("sha256:")
     assert info.arithmetic == "i8b32.v2"
 
 
 def test_tokenize_and_count(client):
-    message = api.generation.TokenizeRequest(text=api.types.Text(text="a  12 <|im_end|>"))
-    tokens = client.generation.Tokenize(message, timeout=10).tokens
+    text = api.types.Text(text="a  12 <|im_end|>")
+    tokens = client.tokenize(text)
     assert b"".join(token.token for token in tokens) == b"a  12 <|im_end|>"
-    count = client.generation.CountTokens(
-        api.generation.CountTokensRequest(text=message.text), timeout=10)
-    assert count.tokens == len(tokens)
+    assert client.count_tokens(text).tokens == len(tokens)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import grpc
+from ccoe_client import CcoeError
 
 from .sandbox import Unusable
 from .store import OtherRun
@@ -59,9 +59,11 @@ model needs another OUT. Generated programs run in a child process with limits a
     parser.add_argument(
         "--shot-tokens", type=int, default=320, help="pass over longer examples (default 320)"
     )
-    parser.add_argument("--timeout-s", type=float, default=600.0, help="deadline of a request")
     parser.add_argument(
-        "--patience-s", type=float, default=300.0, help="how long to wait for a busy server"
+        "--timeout-s",
+        type=float,
+        default=900.0,
+        help="longest time of a call, with its waits for a busy server (default 900)",
     )
     parser.set_defaults(run=run_run)
 
@@ -207,8 +209,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
-    except grpc.RpcError as error:
-        sys.exit(f"the server refused: {error.code().name}: {error.details()}")
+    except CcoeError as error:
+        sys.exit(f"the server refused: {error}")
     except (OtherRun, Unusable, OSError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

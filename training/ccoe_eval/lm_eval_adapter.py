@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 import lm_eval
+from ccoe_client import Text
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from lm_eval.tasks import TaskManager
 
-from .client import Client, Turn, user
+from .client import Turn, connect, user
 
 TASKS = Path(__file__).with_name("lm_eval_tasks")
 
@@ -33,13 +34,13 @@ class CcoeLM(LM):
         **_: Any,
     ):
         super().__init__()
-        self._client = Client(server)
+        self._client = connect(server)
         self._domain = domain or None
         self._chat = str(chat).lower() in ("true", "1", "yes")
         self._streams, self._max_gen_toks = int(streams), int(max_gen_toks)
 
-    def _prompt(self, context: str) -> list[Turn] | str:
-        return user(context) if self._chat else context
+    def _prompt(self, context: str) -> list[Turn] | Text:
+        return user(context) if self._chat else Text(text=context)
 
     def _each(self, ask: Callable[..., Any], requests: list[Instance], method: str) -> list[Any]:
         def answer(request: Instance) -> Any:
@@ -57,8 +58,9 @@ class CcoeLM(LM):
         def ask(context: str, continuation: str) -> tuple[float, bool]:
             if not context:
                 return self._unconditional(continuation), False
-            tokens = self._client.score(self._prompt(context), continuation, self._domain)
-            return sum(token.logprob for token in tokens), False
+            prompt = self._prompt(context)
+            scored = self._client.score(prompt, continuation, domain=self._domain)
+            return scored.total_logprob, False
 
         return self._each(ask, requests, "loglikelihood")
 
@@ -68,10 +70,10 @@ class CcoeLM(LM):
 
     def _unconditional(self, text: str) -> float:
         """Of all tokens but the first, which stands after nothing."""
-        ids = self._client.tokenize(text)
+        ids = [token.id for token in self._client.tokenize(Text(text=text))]
         if len(ids) < 2:
             return 0.0
-        return sum(t.logprob for t in self._client.score(ids[:1], ids[1:], self._domain))
+        return self._client.score(ids[:1], ids[1:], domain=self._domain).total_logprob
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Greedy, whatever the task's sampling arguments say."""
@@ -80,7 +82,14 @@ class CcoeLM(LM):
             until = arguments.get("until") or []
             stops = [until] if isinstance(until, str) else list(until)
             most = int(arguments.get("max_gen_toks", self._max_gen_toks))
-            return self._client.generate(self._prompt(context), self._domain, most, stops).text
+            answer = self._client.generate(
+                self._prompt(context),
+                domain=self._domain,
+                max_tokens=most,
+                stop_sequences=stops,
+                temperature=0.0,
+            )
+            return answer.text
 
         return self._each(ask, requests, "generate_until")
 

@@ -4,7 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .client import Client, Turn, user
+from ccoe.v1.generation_service_pb2 import ScoreResponse
+from ccoe_client import Client
+
+from .client import Turn, route_json, user
 from .options import Option
 from .shots import Shots
 from .tasks import Item, Row
@@ -47,11 +50,17 @@ def measure(client: Client, row: Row, item: Item, arm: str, shots: Shots | None)
     }
     metrics: Metrics = {}
     if item.kind != "none":
-        answer = client.generate(ask.turns, ask.domain, row.max_tokens)
+        answer = client.generate(
+            ask.turns, domain=ask.domain, max_tokens=row.max_tokens, temperature=0.0
+        )
         metrics["correct"] = float(item.right(answer.text))
-        result |= {"text": answer.text, "finish": answer.finish, "route": answer.route.to_json()}
+        result |= {
+            "text": answer.text,
+            "finish": answer.finish_reason,
+            "route": route_json(answer.route),
+        }
     elif arm == ROUTED:
-        result["route"] = client.route(item.record["prompt"]).to_json()
+        result["route"] = route_json(client.route(item.record["prompt"]).route)
     if arm != ROUTED and item.options:
         metrics |= likeliest(client, ask, item)
     if arm in (BASE, EXPERT):
@@ -61,9 +70,12 @@ def measure(client: Client, row: Row, item: Item, arm: str, shots: Shots | None)
     return result | {"metrics": metrics}
 
 
+def score(client: Client, ask: Asked, continuation: str) -> ScoreResponse:
+    return client.score(ask.turns, continuation, domain=ask.domain)
+
+
 def reference_bits(client: Client, ask: Asked, response: str) -> Metrics:
-    tokens = client.score(ask.turns, response, ask.domain)
-    bits = -sum(token.logprob for token in tokens) / math.log(2)
+    bits = -score(client, ask, response).total_logprob / math.log(2)
     return {"bits": round(bits, 4), "bytes": float(len(response.encode()))}
 
 
@@ -75,11 +87,11 @@ def likeliest(client: Client, ask: Asked, item: Item) -> Metrics:
     letters, wholes = {}, {}
     for option in item.options:
         words = f"{option.label}. {option.words}"
-        tokens = client.score(ask.turns, words, ask.domain)
-        if tokens[0].text != option.label.encode():
+        scored = score(client, ask, words)
+        if scored.tokens[0].token != option.label.encode():
             raise ValueError(f"the tokenizer does not keep the letter of {words!r} apart")
-        letters[option.label] = tokens[0].logprob
-        wholes[option.label] = sum(token.logprob for token in tokens) / len(words.encode())
+        letters[option.label] = scored.tokens[0].logprob
+        wholes[option.label] = scored.total_logprob / len(words.encode())
     return {
         "letter": float(max(letters, key=letters.__getitem__) == answer),
         "option": float(max(wholes, key=wholes.__getitem__) == answer),
@@ -88,9 +100,6 @@ def likeliest(client: Client, ask: Asked, item: Item) -> Metrics:
 
 def label_logprob(client: Client, ask: Asked, option: Option) -> float:
     """Of a label in any of its spellings."""
-    sums = [
-        sum(token.logprob for token in client.score(ask.turns, spelling, ask.domain))
-        for spelling in option.spellings
-    ]
+    sums = [score(client, ask, spelling).total_logprob for spelling in option.spellings]
     largest = max(sums)
     return largest + math.log(sum(math.exp(value - largest) for value in sums))

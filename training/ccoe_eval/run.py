@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ccoe_client import Client
+
 from . import sandbox
-from .client import Client
+from .client import TIMEOUT_S, connect, identity
 from .measure import ARMS, EXPERT, FEW_SHOT, GENERAL, measure
 from .progress import Progress
 from .shots import SEED, SHOTS, Shots
@@ -28,8 +30,7 @@ class RunOptions:
     streams: int = 8
     shot_tokens: int = 320
     """Longest example of the few-shot arm, its chat template included."""
-    timeout_s: float = 600.0
-    patience_s: float = 300.0
+    timeout_s: float = TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def jobs_of(
     ]
     shots = None
     if any(arm == FEW_SHOT for _, arm in todo):
-        shots = Shots(data, client.count_tokens, options.shot_tokens)
+        shots = Shots(data, client, options.shot_tokens)
     return [Job(row, item, arm, shots) for item, arm in todo]
 
 
@@ -63,10 +64,10 @@ def run(options: RunOptions, arguments: list[str]) -> None:
     """Leaves OUT/run.json and OUT/ROW.jsonl. Items that are there are not asked again."""
     rows = [row for row in ROWS if row.name in options.rows]
     store = Store(options.out)
-    with Client(options.server, options.timeout_s, options.patience_s) as client:
-        identity = client.identity()
+    with connect(options.server, options.timeout_s) as client:
+        served = identity(client)
         depends = {
-            **identity,
+            **served,
             "max_tokens": {row.name: row.max_tokens for row in ROWS},
             "shots": {"count": SHOTS, "seed": SEED, "max_tokens": options.shot_tokens},
             **{f"data of {row.name}": data_sha256(row, options.data) for row in rows},
@@ -77,7 +78,7 @@ def run(options: RunOptions, arguments: list[str]) -> None:
             facts["sandbox"] = sandbox.description()
             print(f"programs: {facts['sandbox']}", flush=True)
         store.begin(depends, arguments, **facts)
-        domains = set(identity["experts"])
+        domains = set(served["experts"])
         jobs = []
         for row in rows:
             if row.domain not in domains:

@@ -3,6 +3,7 @@
 import random
 from typing import Callable
 
+from ccoe_client import Client
 from ccoe_training.records import Record
 
 from .client import Turn, user
@@ -13,18 +14,14 @@ SHOTS = 3
 SEED = 1
 
 
-CountTokens = Callable[[list[Turn]], tuple[int, int]]
-"""As Client.count_tokens."""
-
-
 class Shots:
     """Fixed, seeded train examples for every source of a row's items: of the same source where the
     train records have it, else of the same form of answer, else any with an answer. Those that make
     a conversation of more than `max_tokens` by themselves are passed over."""
 
-    def __init__(self, data: RowData, count_tokens: CountTokens, max_tokens: int):
+    def __init__(self, data: RowData, client: Client, max_tokens: int):
         self._answer_tokens = data.row.max_tokens
-        self._count_tokens, self._max_tokens = count_tokens, max_tokens
+        self._client, self._max_tokens = client, max_tokens
         self._candidates = [record for record in data.train if "answer" in record]
         random.Random(SEED).shuffle(self._candidates)
         self._chosen: dict[str, list[Record]] = {}
@@ -56,7 +53,8 @@ class Shots:
         return chosen
 
     def _fits(self, record: Record) -> bool:
-        return self._count_tokens([*exchange(record), *user("-")])[0] <= self._max_tokens
+        count = self._client.count_tokens([*exchange(record), *user("-")])
+        return count.tokens <= self._max_tokens
 
     def before(self, item: Item) -> list[Turn]:
         """The turns that go before the item's prompt; fewer examples where the model's context has
@@ -64,12 +62,12 @@ class Shots:
         chosen = self._chosen[self._key(item)]
         while True:
             turns = [turn for record in chosen for turn in exchange(record)]
-            tokens, most = self._count_tokens([*turns, *user(item.record["prompt"])])
-            if not chosen or tokens + self._answer_tokens <= most:
+            count = self._client.count_tokens([*turns, *user(item.record["prompt"])])
+            if not chosen or count.tokens + self._answer_tokens <= count.max_prompt_tokens:
                 return turns
             chosen = chosen[1:]
 
 
 def exchange(record: Record) -> list[Turn]:
     """The record as a question and its answer."""
-    return [*user(record["prompt"]), ("assistant", record["response"])]
+    return [*user(record["prompt"]), {"role": "assistant", "content": record["response"]}]
