@@ -146,6 +146,7 @@ absl::Status EncodeSession(const model::Model& model, const SessionInput& input,
   if (tokens > limit) return TooLong(tokens, limit);
   const int room = max_context - static_cast<int>(tokens);
   std::vector<int> limits;
+  limits.reserve(answers.size());
   for (const StopConditions* stop : answers) limits.push_back(stop->max_tokens);
   if (answers.size() == 1) limits[0] = std::min(limits[0], room);
   limits = ShareTokens(limits, room);

@@ -191,9 +191,7 @@ def stopping(running):
 
 def tokenize(client, text):
     """A user's words in the model's chat template."""
-    message = api.generation.TokenizeRequest(chat=api.types.Chat(messages=[
-        api.types.ChatMessage(role=api.types.ROLE_USER, content=text)]))
-    return [token.id for token in client.generation.Tokenize(message, timeout=60).tokens]
+    return [token.id for token in client.tokenize(text)]
 
 
 def _texts(domain, data):
@@ -221,12 +219,8 @@ def prompts(client, domains, data, count, max_tokens):
 
 def answer(client, domain, tokens, output_tokens):
     """A greedy answer of exactly so many tokens."""
-    reply = client.generation.Generate(api.generation.GenerateRequest(
-        token_ids=api.types.TokenIds(ids=tokens), domain=domain,
-        sampling=api.generation.SamplingParams(temperature=0.0),
-        stop=api.generation.StopConditions(max_tokens=output_tokens,
-                                           ignore_end_of_generation=True),
-        output=api.generation.OutputOptions(token_ids=True)), timeout=600)
+    reply = client.generate(tokens, domain=domain, temperature=0.0, max_tokens=output_tokens,
+                            ignore_end_of_generation=True, token_ids=True, timeout=600)
     return list(reply.token_ids)
 
 
