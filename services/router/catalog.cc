@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/error.h"
+#include "services/router/validation.h"
 
 namespace ccoe::router {
 namespace {
@@ -84,11 +85,6 @@ absl::Status UnknownVersion(const std::string& domain, const runtime::ExpertKey&
       {.metadata = {{"expert", key.name}, {"version", key.version}}, .retry_after = {}});
 }
 
-absl::Status InvalidWeights(absl::string_view why) {
-  return base::MakeError(base::Reason::kInvalidRequest, absl::StrCat("weights", why),
-                         {.metadata = {{"field", "weights"}}, .retry_after = {}});
-}
-
 }  // namespace
 
 int CompareVersions(std::string_view a, std::string_view b) {
@@ -147,25 +143,26 @@ absl::Status SetWeights(const std::string& domain, absl::Span<const VersionWeigh
   for (const VersionWeight& given : weights) {
     const runtime::ExpertKey& key = given.expert;
     if (given.weight < 0 || given.weight > kMaxWeight) {
-      return InvalidWeights(absl::StrCat(": ", given.weight, " is not in [0, ", kMaxWeight, "]"));
+      return InvalidField("weights",
+                          absl::StrCat(": ", given.weight, " is not in [0, ", kMaxWeight, "]"));
     }
     const CatalogEntry* found = nullptr;
     for (const CatalogEntry* entry : entries) {
       if (entry->info.key.version != key.version) continue;
       if (!key.name.empty() && entry->info.key.name != key.name) continue;
       if (found != nullptr) {
-        return InvalidWeights(
-            absl::StrCat(": several experts have the version '", key.version, "'; say which"));
+        return InvalidField("weights", absl::StrCat(": several experts have the version '",
+                                                    key.version, "'; say which"));
       }
       found = entry;
     }
     if (found == nullptr) return UnknownVersion(domain, key);
     if (!by_expert.emplace(found->info.key, given.weight).second) {
-      return InvalidWeights(absl::StrCat(" name the version '", key.version, "' twice"));
+      return InvalidField("weights", absl::StrCat(" name the version '", key.version, "' twice"));
     }
     sum += given.weight;
   }
-  if (!weights.empty() && sum == 0) return InvalidWeights(": none is above 0");
+  if (!weights.empty() && sum == 0) return InvalidField("weights", ": none is above 0");
   for (CatalogEntry& entry : catalog->experts) {
     if (entry.info.domain != domain) continue;
     const auto given = by_expert.find(entry.info.key);

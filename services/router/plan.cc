@@ -71,10 +71,6 @@ bool BeginsListItem(absl::string_view line) {
   return AfterListMark(line).size() < absl::StripLeadingAsciiWhitespace(line).size();
 }
 
-bool IsPunctuation(char c) {
-  return c == ',' || c == ';' || c == '.' || c == '!' || c == '?' || c == ':';
-}
-
 // Whether "." at the end of `text` belongs to a letter, "A." or "v.", or to a number that begins a
 // line.
 bool EndsWithLabel(absl::string_view text) {
@@ -98,8 +94,8 @@ bool EndsPart(absl::string_view before, absl::string_view rest) {
     const absl::string_view next = TakeWord(&rest);
     return IsOneOf(next, kConnectors) || IsOneOf(next, kVerbs);
   }
-  return IsPunctuation(last) &&
-         (IsOneOf(word, kConnectors) || (last == ',' && IsOneOf(word, kVerbs)));
+  if (last != ',' && last != ':') return false;
+  return IsOneOf(word, kConnectors) || (last == ',' && IsOneOf(word, kVerbs));
 }
 
 // Follows a text and knows whether it stands within a fenced block of code, quotes or brackets. An
@@ -128,12 +124,15 @@ class Nesting {
 
 bool IsLetter(char c) { return absl::ascii_isalnum(c) || static_cast<unsigned char>(c) >= 0x80; }
 
+bool BeginsWord(absl::string_view text, size_t i) {
+  return IsLetter(text[i]) && (i == 0 || !IsLetter(text[i - 1]));
+}
+
 // Where the last kMinWords words of a text begin; 0 where there are fewer.
 size_t LastWords(absl::string_view text) {
   int words = 0;
   for (size_t i = text.size(); i-- > 0;) {
-    const bool begins = IsLetter(text[i]) && (i == 0 || !IsLetter(text[i - 1]));
-    words += begins ? 1 : 0;
+    words += BeginsWord(text, i) ? 1 : 0;
     if (words == kMinWords) return i;
   }
   return 0;
@@ -191,7 +190,7 @@ std::vector<absl::string_view> SplitInstructions(absl::string_view text) {
     if (absl::ascii_isspace(text[i])) continue;
     const size_t before_end = std::exchange(ink_end, i + 1);
     const bool may_end = words >= kMinWords && i <= last_words && !inside && before_end < i;
-    if (IsLetter(text[i]) && (i == 0 || !IsLetter(text[i - 1]))) ++words;
+    words += BeginsWord(text, i) ? 1 : 0;
     if (!may_end) continue;
     const absl::string_view before = text.substr(begin, before_end - begin);
     const absl::string_view blanks = text.substr(before_end, i - before_end);
