@@ -53,16 +53,12 @@ void SessionCall::Begin(absl::StatusOr<ParsedRequest> parsed) {
 }
 
 void SessionCall::ResolveSteps() {
-  SessionRequest session;
-  session.request_id = info_.request_id;
-  session.traceparent = info_.traceparent;
-  session.queue_deadline = QueueDeadline();
   // The last part may come from the engine's thread, which has no time for what follows.
   const auto done = [self = shared_from_this()](absl::StatusOr<Resolved> result) {
     self->steps_resolved_ = std::move(result);
     self->open_timer_.Set(absl::Now(), self, &SessionCall::OpenSteps);
   };
-  const auto cancel = core_.ResolveSteps(request_, session, deadline(), done);
+  const auto cancel = core_.ResolveSteps(request_, NewSession(), deadline(), done);
   base::MutexLock lock(&mutex_);
   cancel_resolution_ = cancel;
   if (cancelled_.has_value()) cancel(*cancelled_);
@@ -70,14 +66,17 @@ void SessionCall::ResolveSteps() {
 
 void SessionCall::OpenSteps() { Open(std::move(steps_resolved_)); }
 
-absl::Time SessionCall::QueueDeadline() const {
-  return std::min(arrival_ + request_.max_queue_time, deadline());
-}
-
-SessionRequest SessionCall::MakeSessionRequest() const {
+// Whose it is, and how long it may wait.
+SessionRequest SessionCall::NewSession() const {
   SessionRequest session;
   session.request_id = info_.request_id;
   session.traceparent = info_.traceparent;
+  session.queue_deadline = std::min(arrival_ + request_.max_queue_time, deadline());
+  return session;
+}
+
+SessionRequest SessionCall::MakeSessionRequest() const {
+  SessionRequest session = NewSession();
   session.input.prompt = request_.input.prompt;
   session.input.continuation = request_.continuation;
   session.input.max_prompt_tokens = core_.limits().max_prompt_tokens;
@@ -85,7 +84,6 @@ SessionRequest SessionCall::MakeSessionRequest() const {
   if (resolved_.undecided) session.routing_layer = resolved_.gate->rows().routing_layer();
   session.sampling = request_.sampling;
   session.stop = request_.stop;
-  session.queue_deadline = QueueDeadline();
   if (!resolved_.steps.empty()) AddSteps(&session);
   return session;
 }
@@ -291,7 +289,11 @@ void SessionCall::Choose() {
 }
 
 void SessionCall::OnFinished(const runtime::Finished& finished) {
-  if (resolved_.steps.empty()) return End(finished);
+  if (resolved_.steps.empty()) {
+    step_offset_ = finished.usage.completion_tokens;
+    PassText(finished.text);
+    return End(finished);
+  }
   if (step_ + 1 < resolved_.steps.size()) {
     return OnFailed(base::MakeError(base::Reason::kUnimplemented,
                                     "the backbone does not know of further steps; update it"));

@@ -45,6 +45,7 @@ class SessionCall : public runtime::SessionListener,
   // Of a plan: step() has ended, which resolved().steps[step()] tells of; a further one begins.
   virtual void StepEnded() {}
   virtual void StepBegan() {}
+  // The pieces together are the answer, what was held back until its end included.
   virtual void Piece(const runtime::Delta& delta) = 0;
   virtual void Ended(const absl::StatusOr<runtime::Finished>& result) = 0;
 
@@ -69,7 +70,7 @@ class SessionCall : public runtime::SessionListener,
   void ResolveSteps();
   void OpenSteps();
   void Open(absl::StatusOr<Resolved> resolved);
-  absl::Time QueueDeadline() const;
+  SessionRequest NewSession() const;
   SessionRequest MakeSessionRequest() const;
   // Adds the steps of a plan, or of several experts, to their session.
   void AddSteps(SessionRequest* session) const;

@@ -81,12 +81,6 @@ void StreamCall::PushDelta(const runtime::Delta& delta) {
 void StreamCall::Ended(const absl::StatusOr<runtime::Finished>& result) {
   base::MutexLock lock(&mutex_);
   if (result.ok()) {
-    if (!result->text.empty()) {
-      runtime::Delta rest;
-      rest.text = result->text;
-      rest.token_offset = result->usage.completion_tokens;
-      PushDelta(rest);
-    }
     v1::GenerateStreamResponse event;
     *event.mutable_finished() =
         FinishedProto(*result, request(), resolved(), absl::Now() - arrival());

@@ -78,7 +78,6 @@ class GenerateCall final : public UnaryCall {
     }
   }
   void Fill(const runtime::Finished& finished) override {
-    response_.mutable_text()->append(finished.text);
     *response_.mutable_started() = StartedProto(info(), resolved(), request().sampling.seed);
     v1::Finished& proto = *response_.mutable_finished();
     proto = FinishedProto(finished, request(), resolved(), absl::Now() - arrival());
