@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "common/base/error.h"
 #include "tests/integration/answers.h"
+#include "tests/integration/expert_engines.h"
 
 namespace ccoe::testing {
 namespace {
@@ -21,45 +22,13 @@ constexpr int kAnswerTokens = 9;
 // `general`, and experts that attach at two depths.
 const std::vector<std::string> kExperts = {"general", "tiny-lora", "tiny-full", "tiny-early"};
 
-class StepsTest : public ::testing::Test {
+class StepsTest : public ExpertEnginesTest {
  protected:
-  StepsTest() {
-    setup_.cpu.threads = 1;
-    packages_ = {TinyPackage("llama_lora"), TinyPackage("llama_full"),
-                 TinyPackage("llama_lora", {{"\"tiny-lora\"", "\"tiny-early\""},
-                                            {"\"attach_depth\": 2", "\"attach_depth\": 1"}})};
-  }
-  ~StepsTest() override { Clear(); }
-
-  void Clear() {
-    for (const auto& link : links_) link->Cut();
-    engine_ = nullptr;
-    upper_ = nullptr;
-    links_.clear();
-  }
-  std::unique_ptr<runtime::Engine> WithPackages(const EngineSetup& setup) const {
-    auto engine = MakeEngine(model_, setup);
-    for (const auto& package : packages_) EXPECT_TRUE(engine->AddExpert(package).ok());
-    return engine;
-  }
-  // A backbone of layers [0, layers), which serves `general` itself where it has all of them; the
-  // experts from the `first`-th on, each at two replicas of one engine, get their rows at `depths`.
-  void Split(int layers, size_t first, const std::vector<int>& depths) {
-    Clear();
-    EngineSetup lower = setup_, upper = setup_;
-    lower.layer_end = layers;
-    upper.layer_begin = 1;
-    upper_ = WithPackages(upper);
-    engine_ = MakeEngine(model_, lower);
-    for (size_t i = first; i < depths.size(); ++i) {
-      for (int replica = 0; replica < 2; ++replica) {
-        runtime::ExpertInfo info = upper_->Experts()[i];
-        info.attach_depth = depths[i];
-        links_.push_back(std::make_unique<LoopbackLink>(7));
-        ASSERT_TRUE(links_.back()->Connect(engine_.get(), upper_.get(), info).ok());
-      }
-    }
-  }
+  StepsTest()
+      : ExpertEnginesTest(
+            {TinyPackage("llama_lora"), TinyPackage("llama_full"),
+             TinyPackage("llama_lora", {{"\"tiny-lora\"", "\"tiny-early\""},
+                                        {"\"attach_depth\": 2", "\"attach_depth\": 1"}})}) {}
 
   static NextStep Next(const std::string& expert, int tokens, From from = From::kAnswer) {
     NextStep next;
@@ -144,21 +113,6 @@ class StepsTest : public ::testing::Test {
     }
     ExpectAtRest();
   }
-  void ExpectAtRest() {
-    EXPECT_TRUE(engine_->Drain(absl::Seconds(10)));
-    EXPECT_EQ(engine_->Stats().kv_pages_used, 0);
-    EXPECT_EQ(engine_->Stats().boundary_bytes_used, 0u);
-    if (upper_ == nullptr) return;
-    EXPECT_TRUE(upper_->Drain(absl::Seconds(10)));
-    EXPECT_EQ(upper_->Stats().kv_pages_used, 0);
-  }
-
-  const std::shared_ptr<const model::Model> model_ = TinyModel("llama");
-  std::vector<std::shared_ptr<const model::ExpertPackage>> packages_;
-  EngineSetup setup_;
-  std::vector<std::unique_ptr<LoopbackLink>> links_;
-  std::unique_ptr<runtime::Engine> upper_;
-  std::unique_ptr<runtime::Engine> engine_;
 };
 
 TEST_F(StepsTest, EveryStepAnswersAsASessionOfItsOwn) {
@@ -171,12 +125,12 @@ TEST_F(StepsTest, EveryStepAnswersAsASessionOfItsOwn) {
 }
 
 TEST_F(StepsTest, SoItIsWhereTheExpertsAreElsewhere) {
-  Split(2, 0, {1, 2, 2, 1});
+  Split(2, 1, {1, 2, 2, 1}, 2);
   ExpectAllAsFresh();
-  Split(2, 0, {1, 2, 1, 1});
+  Split(2, 1, {1, 2, 1, 1}, 2);
   ExpectAllAsFresh();
   // The backbone has every layer and serves `general` itself.
-  Split(4, 1, {0, 2, 2, 1});
+  Split(4, 1, {0, 2, 2, 1}, 2);
   ExpectAllAsFresh();
 }
 
@@ -248,7 +202,7 @@ TEST_F(StepsTest, EveryStepHasItsOwnStopConditions) {
 
 // A replica without room for the whole plan has room for each step.
 TEST_F(StepsTest, AReplicaKeepsNoMoreThanAStepNeeds) {
-  Split(2, 0, {1, 2, 2, 1});
+  Split(2, 1, {1, 2, 2, 1}, 2);
   const std::vector<NextStep> next = {Next("tiny-full", 5), Next("tiny-lora", 5)};
   const SessionSpec spec = Steps("tiny-lora", 60, next);
   Collector collector;
@@ -271,7 +225,7 @@ TEST_F(StepsTest, AReplicaMayBeLostInAnyStep) {
   const auto reference = WithPackages(setup_);
   for (size_t after : {3, 12, 20}) {
     SCOPED_TRACE(after);
-    Split(2, 0, {1, 2, 2, 1});
+    Split(2, 1, {1, 2, 2, 1}, 2);
     Collector collector;
     collector.HoldAfter(after);
     ASSERT_TRUE(engine_->Open(specs[0], &collector).ok());

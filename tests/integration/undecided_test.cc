@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "common/base/error.h"
 #include "tests/integration/answers.h"
+#include "tests/integration/expert_engines.h"
 
 namespace ccoe::testing {
 namespace {
@@ -21,41 +22,10 @@ using runtime::SessionSpec;
 
 const std::vector<std::string> kExperts = {"general", "tiny-lora", "tiny-full"};
 
-class UndecidedTest : public ::testing::Test {
+class UndecidedTest : public ExpertEnginesTest {
  protected:
-  UndecidedTest() {
-    setup_.cpu.threads = 1;
-    for (const char* name : {"llama_lora", "llama_full"}) packages_.push_back(TinyPackage(name));
-  }
-  ~UndecidedTest() override {
-    for (const auto& link : links_) link->Cut();
-    engine_ = nullptr;
-  }
+  UndecidedTest() : ExpertEnginesTest({TinyPackage("llama_lora"), TinyPackage("llama_full")}) {}
 
-  std::unique_ptr<runtime::Engine> WithPackages(const EngineSetup& setup) const {
-    auto engine = MakeEngine(model_, setup);
-    for (const auto& package : packages_) EXPECT_TRUE(engine->AddExpert(package).ok());
-    return engine;
-  }
-  // An engine of layers [0, layers), and one from layer `begin` on; each of the experts there gets
-  // its rows at the depth that `entry` has for it, 0 for none.
-  void Split(int layers, int begin, const std::vector<int>& entry) {
-    EngineSetup lower = setup_, upper = setup_;
-    lower.layer_end = layers;
-    upper.layer_begin = begin;
-    upper_ = WithPackages(upper);
-    engine_ = MakeEngine(model_, lower);
-    for (size_t i = 0; i < entry.size(); ++i) {
-      if (entry[i] > 0) Connect(i, entry[i]);
-    }
-  }
-  // Links the upper engine's `index`-th expert, whose rows enter at `depth`.
-  void Connect(size_t index, int depth) {
-    runtime::ExpertInfo info = upper_->Experts()[index];
-    info.attach_depth = depth;
-    links_.push_back(std::make_unique<LoopbackLink>(7));
-    ASSERT_TRUE(links_.back()->Connect(engine_.get(), upper_.get(), info).ok());
-  }
   SessionSpec Undecided(SessionSpec spec) const {
     spec.expert = {};
     spec.routing_layer = routing_layer_;
@@ -89,22 +59,8 @@ class UndecidedTest : public ::testing::Test {
     if (id.ok()) told->get_future().wait();
     return id;
   }
-  void ExpectAtRest() {
-    EXPECT_TRUE(engine_->Drain(absl::Seconds(10)));
-    EXPECT_EQ(engine_->Stats().kv_pages_used, 0);
-    EXPECT_EQ(engine_->Stats().boundary_bytes_used, 0u);
-    if (upper_ == nullptr) return;
-    EXPECT_TRUE(upper_->Drain(absl::Seconds(10)));
-    EXPECT_EQ(upper_->Stats().kv_pages_used, 0);
-  }
 
-  const std::shared_ptr<const model::Model> model_ = TinyModel("llama");
-  std::vector<std::shared_ptr<const model::ExpertPackage>> packages_;
-  EngineSetup setup_;
   int routing_layer_ = 1;
-  std::vector<std::unique_ptr<LoopbackLink>> links_;
-  std::unique_ptr<runtime::Engine> upper_;
-  std::unique_ptr<runtime::Engine> engine_;
 };
 
 TEST_F(UndecidedTest, AnswersAsIfItHadBeenDecidedFromTheBeginning) {
@@ -184,10 +140,6 @@ TEST_F(UndecidedTest, ASplitModelAnswersAsTheUnsplit) {
     Split(2, begin, entry);
     EXPECT_EQ(AnswersOf(OpenAndDecide(specs)), expected);
     ExpectAtRest();
-    for (const auto& link : links_) link->Cut();
-    engine_ = nullptr;
-    upper_ = nullptr;
-    links_.clear();
   }
 }
 
