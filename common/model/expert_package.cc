@@ -168,6 +168,7 @@ absl::Status ExpertPackage::CheckAgainst(const Model& model) const {
 
 const ExpertManifest& ExpertPackage::manifest() const { return state_->manifest; }
 const std::string& ExpertPackage::folder() const { return state_->folder; }
+void ExpertPackage::ReleasePages() const { state_->weights->ReleasePages(); }
 const std::string& ExpertPackage::digest() const { return state_->digest; }
 size_t ExpertPackage::weight_bytes() const { return state_->weights->bytes().size(); }
 

@@ -49,6 +49,9 @@ class ExpertPackage {
 
   const ExpertManifest& manifest() const;
   const std::string& folder() const;
+  // Lets the system take back the memory of the weights' pages, which come again when they are
+  // read.
+  void ReleasePages() const;
   // "sha256:<hex>" over the manifest's bytes and the weights (docs/expert-packages.md).
   const std::string& digest() const;
   size_t weight_bytes() const;

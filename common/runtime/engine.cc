@@ -119,7 +119,7 @@ absl::Status EngineImpl::AddExpert(std::shared_ptr<const model::ExpertPackage> p
   Post([&] {
     absl::Status status = LoadBaseFor(entry.info, *package);
     if (status.ok()) {
-      auto weights = LoadExpert(*options_.model, *package, *options_.device);
+      auto weights = LoadExpert(*options_.model, *package, base_, *options_.device);
       status = weights.status();
       if (weights.ok()) {
         entry.weights = *std::move(weights);
@@ -128,6 +128,7 @@ absl::Status EngineImpl::AddExpert(std::shared_ptr<const model::ExpertPackage> p
     added.set_value(status);
   });
   CCOE_RETURN_IF_ERROR(added.get_future().get());  // the destructor runs after all calls
+  package->ReleasePages();                         // they are packed
   entry.package = std::move(package);
   return directory_.AddLocal(std::move(entry));
 }

@@ -110,6 +110,7 @@ absl::StatusOr<BaseWeights> LoadBase(const model::Model& model, int begin, int e
 
 absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const model::Model& model,
                                                           const model::ExpertPackage& package,
+                                                          const BaseWeights& base_weights,
                                                           compute::Device& device) {
   auto weights = std::make_unique<ExpertWeights>();
   weights->attach_depth = package.manifest().attach_depth;
@@ -128,6 +129,11 @@ absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const model::Model& mo
   }
   HeadWeights& head = weights->head.emplace();
   CCOE_ASSIGN_OR_RETURN(head.norm, LoadVector(device, lookup, "model.norm.weight"));
+  if (!package.Tensor("lm_head.weight").has_value() && base_weights.head.has_value()) {
+    head.projection = base_weights.head->projection;
+    weights->shares_projection = true;
+    return weights;
+  }
   CCOE_ASSIGN_OR_RETURN(const base::TensorView projection, lookup("lm_head.weight"));
   CCOE_ASSIGN_OR_RETURN(head.projection, device.Pack(projection));
   return weights;
@@ -152,7 +158,9 @@ size_t BytesOf(const BaseWeights& weights) {
 
 size_t BytesOf(const ExpertWeights& weights) {
   size_t bytes = BytesOf(weights.layers);
-  if (weights.head.has_value()) bytes += weights.head->projection->bytes();
+  if (weights.head.has_value() && !weights.shares_projection) {
+    bytes += weights.head->projection->bytes();
+  }
   for (const LayerLora& layer : weights.lora) {
     for (const auto& factors : layer.projections) {
       if (factors.has_value()) bytes += factors->a->bytes() + factors->b->bytes();

@@ -60,6 +60,7 @@ struct ExpertWeights {
   std::vector<LayerLora> lora;       // LoRA: [layers - attach_depth]
   std::vector<LayerWeights> layers;  // full: [layers - attach_depth]
   std::optional<HeadWeights> head;   // full packages
+  bool shares_projection = false;    // the head's is the base model's
 };
 
 // Layers [begin, end) of the base model.
@@ -67,9 +68,11 @@ absl::StatusOr<BaseWeights> LoadBase(const model::Model& model, int begin, int e
                                      compute::Device& device);
 
 // `package` has passed CheckAgainst(model). A full package gets a head of its own; where it leaves
-// out the norm or the projection, they are the base model's.
+// out the norm or the projection, they are the base model's, and the projection is shared with
+// `base_weights` where those have it.
 absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const model::Model& model,
                                                           const model::ExpertPackage& package,
+                                                          const BaseWeights& base_weights,
                                                           compute::Device& device);
 
 // Device memory of the matrices.

@@ -29,6 +29,7 @@ MatmulTask CpuDevice::NewTask(const CpuMatmulInput& x, const Matrix& weight) con
   task.panels = packed.data();
   task.panel_bytes = packed.panel_bytes();
   task.outputs = packed.rows();
+  task.inputs = packed.cols();
   task.blocks = packed.blocks();
   task.xq = x.tile(0);
   task.x = x.row(0);
@@ -97,6 +98,7 @@ void CpuDevice::Lora(const MatmulInput& x, absl::Span<const LoraSegment> segment
     task.panels = b.data();
     task.panel_bytes = b.panel_bytes();
     task.outputs = b.rows();
+    task.inputs = b.cols();
     task.blocks = b.blocks();
     task.x = t;
     task.x_stride = stride_of(segment);

@@ -43,9 +43,10 @@ struct MatmulTask {
   const std::byte* panels = nullptr;
   size_t panel_bytes = 0;
   int outputs = 0;
-  int blocks = 0;                      // of 32 inputs
+  int inputs = 0;                      // float formats read it
+  int blocks = 0;                      // of 32 inputs, the last one perhaps not whole
   const QuantizedBlock* xq = nullptr;  // [tiles of 16 rows][blocks]; quantised formats read it
-  const float* x = nullptr;  // [rows][x_stride], zero behind the last input; float formats
+  const float* x = nullptr;            // [rows][x_stride]; float formats read it
   size_t x_stride = 0;
   int row_begin = 0;  // a multiple of kTileRows when the format is quantised
   int row_end = 0;

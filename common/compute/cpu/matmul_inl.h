@@ -53,7 +53,8 @@ void FloatTile(const MatmulTask& task, int panel_index, int row) {
     V partial[T];
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) partial[t] = V::Zero();
-    for (int i = b * kBlock; i < (b + 1) * kBlock; ++i) {
+    const int end = task.inputs < (b + 1) * kBlock ? task.inputs : (b + 1) * kBlock;
+    for (int i = b * kBlock; i < end; ++i) {
       const V w = LoadWeights<V, F>(panel, static_cast<size_t>(i) * kPanelRows);
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {

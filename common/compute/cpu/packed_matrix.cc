@@ -128,10 +128,10 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(const base::Ten
   matrix->cols_ = static_cast<int>(weight.cols);
   matrix->panels_ = (matrix->rows_ + kPanelRows - 1) / kPanelRows;
   matrix->blocks_ = (matrix->cols_ + kBlock - 1) / kBlock;
-  const size_t block_bytes = IsQuantized(matrix->format_)
-                                 ? LayoutOf(matrix->format_).block_bytes
-                                 : kPanelRows * kBlock * FloatBytes(matrix->format_);
-  matrix->panel_bytes_ = static_cast<size_t>(matrix->blocks_) * block_bytes;
+  matrix->panel_bytes_ =
+      IsQuantized(matrix->format_)
+          ? static_cast<size_t>(matrix->blocks_) * LayoutOf(matrix->format_).block_bytes
+          : static_cast<size_t>(matrix->cols_) * kPanelRows * FloatBytes(matrix->format_);
   matrix->memory_ = arena.Allocate(matrix->bytes());
   if (matrix->memory_ == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a weight matrix of ",

@@ -19,7 +19,7 @@ namespace ccoe::compute::cpu {
 //   in turn; four-bit formats have group g in the low and group g + 4 in the high nibbles of the
 //   same 64 bytes.
 //
-//   float format, per input: 16 weights; inputs are padded with zero weights to whole blocks.
+//   float format, per input: 16 weights.
 class PackedMatrix final : public Matrix {
  public:
   // How to hold a weight: as its file has it, or all of it dequantised to float32.

@@ -121,7 +121,8 @@ float DotFloat(const MatmulTask& task, int row, int output) {
   float acc = 0;
   for (int b = 0; b < task.blocks; ++b) {
     float partial = 0;
-    for (int i = b * kBlock; i < (b + 1) * kBlock; ++i) {
+    const int end = std::min(task.inputs, (b + 1) * kBlock);
+    for (int i = b * kBlock; i < end; ++i) {
       const float w = WeightAt<F>(panel, static_cast<size_t>(i) * kPanelRows + lane);
       partial = std::fma(w, x[i], partial);
     }
