@@ -127,6 +127,32 @@ def run_report(arguments: argparse.Namespace) -> None:
         print(f"{aim.row}: {aim.text}: {aim.verdict}")
 
 
+def add_scores(commands: argparse._SubParsersAction) -> None:
+    parser = formatted(
+        commands,
+        "scores",
+        help="write what a run measured into the packages that it asked",
+        description="""\
+Puts the figures of OUT into `scores` of EXPERTS/*/expert.json: for each row of the report of the
+package's domain the items, and for base and expert the share of right answers, of options by
+likelihood, and the bits per byte of the reference. A package that OUT did not measure, by its
+digest, is left as it is. The new text gives the package another digest: do it before a version is
+given away.""",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the --out of run")
+    parser.add_argument("--experts", type=Path, required=True, help="folder of the packages")
+    parser.set_defaults(run=run_scores)
+
+
+def run_scores(arguments: argparse.Namespace) -> None:
+    from .scores import write_scores
+    from .store import Store
+
+    run = json.loads((arguments.out / "run.json").read_text(encoding="utf-8"))
+    for line in write_scores(Store(arguments.out), run, arguments.experts):
+        print(line)
+
+
 def add_split(commands: argparse._SubParsersAction) -> None:
     parser = formatted(
         commands,
@@ -204,7 +230,7 @@ def main() -> int:
         epilog=EXAMPLES,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_run, add_report, add_split, add_lm_eval):
+    for add in (add_run, add_report, add_scores, add_split, add_lm_eval):
         add(commands)
     arguments = parser.parse_args()
     try:

@@ -121,31 +121,6 @@ def run_package(arguments: argparse.Namespace) -> None:
     write_package(arguments.domain, arguments.run_folder, arguments.model, arguments.out)
 
 
-def add_evaluate(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "evaluate",
-        help="score a package beside its base and write the scores into it",
-        description="On DATA/<domain>/dev.jsonl, for the base and the expert: loss in float32, and "
-        "exact match of the greedy answers of a running `ccoe serve` that has the package; precision "
-        "and recall of the gate rules over DATA/*/dev.jsonl.",
-    )
-    parser.add_argument("--package", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the domains' folders")
-    parser.add_argument("--server", default="127.0.0.1:50051", help="where ccoe serve listens")
-    parser.add_argument(
-        "--ccoe", type=Path, default=Path("build/bin/ccoe"), help="the program ccoe"
-    )
-    parser.set_defaults(run=run_evaluate)
-
-
-def run_evaluate(arguments: argparse.Namespace) -> None:
-    from .evaluate import Server, evaluate
-
-    server = Server(arguments.server, arguments.ccoe)
-    print(evaluate(arguments.package, arguments.model, arguments.data, server))
-
-
 def add_gate(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("gate", help="measure the gate rules of a domain file or package")
     parser.add_argument("--domain", type=Path, required=True, help="domains/NAME.json, expert.json")
@@ -154,10 +129,14 @@ def add_gate(commands: argparse._SubParsersAction) -> None:
 
 
 def run_gate(arguments: argparse.Namespace) -> None:
-    from .evaluate import gate_scores
-    from .package import read_json
+    from .gate import GateRules, measure
+    from .json_file import read_json
+    from .records import read_records
 
-    print(gate_scores(read_json(arguments.domain), arguments.data))
+    manifest = read_json(arguments.domain)
+    paths = sorted(arguments.data.glob("*/dev.jsonl"))
+    records = [record for path in paths for record in read_records(path)]
+    print(measure(GateRules.from_json(manifest["gate"]["rules"]), records, manifest["domain"]))
 
 
 def add_gate_rows(commands: argparse._SubParsersAction) -> None:
@@ -251,8 +230,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads (default 1)")
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (
-        add_experts, add_train, add_study, add_plot, add_package, add_evaluate, add_gate,
-        add_gate_rows, add_pin,
+        add_experts, add_train, add_study, add_plot, add_package, add_gate, add_gate_rows,
+        add_pin,
     ):  # fmt: skip
         add(commands)
     arguments = parser.parse_args()

@@ -19,7 +19,7 @@ from .gate_data import (
     read_dev,
     read_own,
 )
-from .package import read_json, write_json
+from .json_file import read_json, write_json
 from .pooled import PooledStates
 
 DIGITS = 5

@@ -1,7 +1,6 @@
 """Writes an expert package: expert.json, and PEFT's files of an adapter or the layers' weights."""
 
 import json
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,9 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from .base_model import BaseModel, load_base
+from .json_file import read_json, update_expert, write_json
 
 WEIGHTS = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, value: object) -> None:
-    """Indented, with short objects and lists of numbers on one line."""
-    text = json.dumps(value, indent=1, ensure_ascii=True)
-    number = r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
-    numbers = rf"\[\s+((?:{number},\s+)*{number})\s+\]"
-    text = re.sub(numbers, lambda m: f"[{' '.join(m[1].split())}]", text)
-    short = r'\{\n\s+("(?:text|regex|name)": .*),\n\s+("(?:weight|licence)": [^\n]*)\n\s+\}'
-    path.write_text(re.sub(short, r"{\1, \2}", text) + "\n", encoding="utf-8")
 
 
 def adapter_config(base: BaseModel, options: dict[str, str]) -> dict[str, Any]:
@@ -125,8 +111,3 @@ def pin_base(package: Path, model: Path, ccoe: Path) -> None:
     command = [str(ccoe), "model", "inspect", "--json", str(model)]
     digest = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["digest"]
     update_expert(package, "base", {**read_json(package / "expert.json")["base"], "digest": digest})
-
-
-def update_expert(package: Path, field: str, value: object) -> None:
-    path = package / "expert.json"
-    write_json(path, read_json(path) | {field: value})

@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .package import pin_base, read_json, write_package
+from .json_file import read_json
+from .package import pin_base, write_package
 from .train import Trainer, TrainOptions
 
 LOG = "train_log.jsonl"
@@ -41,4 +42,4 @@ def make_expert(
     write_package(domain_file, options.out, model, package)
     pin_base(package, model, ccoe)
     shutil.copyfile(options.out / LOG, package / LOG)
-    print(f"{title}: {package} is made; evaluate adds its scores", flush=True)
+    print(f"{title}: {package} is made; ccoe_eval scores adds what it scores", flush=True)

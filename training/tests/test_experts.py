@@ -17,7 +17,8 @@ from safetensors.torch import load_file  # noqa: E402
 
 from ccoe_training.base_model import load_base  # noqa: E402
 from ccoe_training.data import batches  # noqa: E402
-from ccoe_training.package import load_expert, pin_base, read_json, write_package  # noqa: E402
+from ccoe_training.json_file import read_json  # noqa: E402
+from ccoe_training.package import load_expert, pin_base, write_package  # noqa: E402
 from ccoe_training.recipe import train_options  # noqa: E402
 from ccoe_training.train import Trainer, TrainOptions  # noqa: E402
 from tiny_gguf import write_tiny_gguf  # noqa: E402
