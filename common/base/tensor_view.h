@@ -19,6 +19,7 @@ struct DTypeInfo {
 };
 
 const DTypeInfo& InfoOf(DType dtype);
+inline bool IsQuantized(DType dtype) { return InfoOf(dtype).block_elements > 1; }
 
 // A read-only matrix [rows, cols] in row-major order (a vector has one row); each row is a whole
 // number of blocks and rows follow one another without padding. Does not own its data.

@@ -118,8 +118,8 @@ struct KvRow {
 
 // Weights, KV cache and activations live on a device; whoever computes holds handles and shapes.
 // One thread at a time may call a device; operations run in the order of the calls. The host may
-// read a result after Download. Pack, PackFloat, PackVector, Allocate and the New functions may be
-// called by any thread at any time.
+// read a result after Download. Pack, PackAs, PackFloat, PackVector, Allocate and the New functions
+// may be called by any thread at any time.
 //
 // Shapes and handles are the caller's responsibility (a wrong one is a bug and dies in a check);
 // only allocation and packing can fail: RESOURCE_EXHAUSTED without memory, INVALID_ARGUMENT for a
@@ -134,6 +134,10 @@ class Device {
 
   // Copies `weight` into the device's layout; the view may go away afterwards.
   virtual absl::StatusOr<std::unique_ptr<Matrix>> Pack(const base::TensorView& weight) = 0;
+  // As Pack, of a weight in a float format that is quantised to `format` first; an arithmetic that
+  // keeps its weights as float32 does not.
+  virtual absl::StatusOr<std::unique_ptr<Matrix>> PackAs(const base::TensorView& weight,
+                                                         base::DType format) = 0;
   // As Pack, for the two factors of a LoRA adapter, which are computed in float32 in any
   // arithmetic.
   virtual absl::StatusOr<std::unique_ptr<Matrix>> PackFloat(const base::TensorView& weight) = 0;

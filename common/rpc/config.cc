@@ -107,6 +107,10 @@ absl::Status CompleteConfig(EngineConfig* config) {
   CCOE_RETURN_IF_ERROR(CheckRange("engine.max_sessions", config->max_sessions(), 1, 65536));
   CCOE_RETURN_IF_ERROR(CheckRange("engine.max_waiting", config->max_waiting(), 0, 65536));
   CCOE_RETURN_IF_ERROR(CheckRange("engine.max_step_rows", config->max_step_rows(), 1, 8192));
+  if (config->quantize_experts() && *ArithmeticOf(*config) == compute::Arithmetic::kExact) {
+    return absl::InvalidArgumentError(
+        "engine.quantize_experts needs the fast arithmetic: exact computes with float32 weights");
+  }
   return CheckRange("engine.max_context", config->max_context(), 0, 1 << 24);
 }
 

@@ -123,6 +123,9 @@ class ConfigFlags {
     Add<int>(
         "--max-context", [](Config& c, const int& v) { c.mutable_engine()->set_max_context(v); },
         "Positions of a session (default 0: the model's context)");
+    AddSwitch(
+        "--quantize-experts", [](Config& c) { c.mutable_engine()->set_quantize_experts(true); },
+        "Quantise whole-layer experts as the model is: less memory, other tokens");
   }
 
   CLI::App& app_;

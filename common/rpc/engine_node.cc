@@ -138,6 +138,7 @@ absl::StatusOr<EngineNode> StartEngineNode(const EngineConfig& config, EngineNod
   engine.max_waiting = config.max_waiting();
   engine.max_step_rows = config.max_step_rows();
   engine.max_context = config.max_context();
+  engine.quantize_experts = config.quantize_experts();
   engine.observer = node.observer.get();
 
   node.identity.base_digest = node.model->digest();

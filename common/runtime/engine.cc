@@ -9,6 +9,7 @@
 #include "common/base/check.h"
 #include "common/base/error.h"
 #include "common/base/status_macros.h"
+#include "common/model/digest.h"
 #include "common/runtime/engine_impl.h"
 
 namespace ccoe::runtime {
@@ -104,22 +105,34 @@ absl::Status EngineImpl::LoadBaseFor(const ExpertInfo& info, const model::Expert
   return absl::OkStatus();
 }
 
+ExpertInfo EngineImpl::Describe(const model::ExpertPackage& package) const {
+  const model::ExpertManifest& manifest = package.manifest();
+  ExpertInfo info;
+  info.key = {manifest.name, manifest.version};
+  info.domain = manifest.domain;
+  info.description = manifest.description;
+  info.package_digest = package.digest();
+  info.attach_depth = manifest.attach_depth;
+  if (options_.quantize_experts && manifest.kind == model::ExpertKind::kFull) {
+    info.package_digest =
+        absl::StrCat("sha256:", model::Sha256Hex(absl::StrCat("quantized ", package.digest(),
+                                                              " as ", options_.model->digest())));
+  }
+  return info;
+}
+
 absl::Status EngineImpl::AddExpert(std::shared_ptr<const model::ExpertPackage> package) {
   base::MutexLock lock(&packing_mutex_);
-  const model::ExpertManifest& manifest = package->manifest();
   ExpertEntry entry;
-  entry.info.key = {manifest.name, manifest.version};
-  entry.info.domain = manifest.domain;
-  entry.info.description = manifest.description;
-  entry.info.package_digest = package->digest();
-  entry.info.attach_depth = manifest.attach_depth;
+  entry.info = Describe(*package);
   CCOE_RETURN_IF_ERROR(directory_.CheckNew(entry.info.key));  // before the packing
   // The device computes for the engine's thread alone: packing runs there, between two steps.
   std::promise<absl::Status> added;
   Post([&] {
     absl::Status status = LoadBaseFor(entry.info, *package);
     if (status.ok()) {
-      auto weights = LoadExpert(*options_.model, *package, base_, *options_.device);
+      auto weights = LoadExpert({*options_.model, *package, base_, options_.quantize_experts},
+                                *options_.device);
       status = weights.status();
       if (weights.ok()) {
         entry.weights = *std::move(weights);

@@ -47,10 +47,13 @@ struct EngineOptions {
   // of those with several steps, allocated as needed. 0: twice as many rows as the KV pool has
   // positions in all layers. In addition to kv_budget_bytes.
   size_t boundary_budget_bytes = 0;
-  int max_sessions = 256;              // running at a time
-  int max_waiting = 256;               // queued for blocks
-  int max_step_rows = 256;             // rows of one step, decode first
-  int max_context = 0;                 // positions of a session; 0: the model's
+  int max_sessions = 256;   // running at a time
+  int max_waiting = 256;    // queued for blocks
+  int max_step_rows = 256;  // rows of one step, decode first
+  int max_context = 0;      // positions of a session; 0: the model's
+  // Quantises the float matrices of full packages, each as the base model's own is. Such an expert
+  // gives other tokens than the package as it is, so its package_digest is another.
+  bool quantize_experts = false;
   EngineObserver* observer = nullptr;  // may be null; outlives the engine
 };
 
@@ -59,7 +62,7 @@ struct ExpertInfo {
   ExpertKey key;
   std::string domain;
   std::string description;
-  std::string package_digest;  // empty for `general`
+  std::string package_digest;  // pins what computes; empty for `general`
   int attach_depth = 0;
   bool healthy = true;  // false: known, but no replica is connected
 };
@@ -91,6 +94,8 @@ class Engine {
   static absl::StatusOr<std::unique_ptr<Engine>> Create(EngineOptions options);
   virtual ~Engine() = default;
 
+  // How an expert of the package is listed.
+  virtual ExpertInfo Describe(const model::ExpertPackage& package) const = 0;
   // Adds an expert whose layers [attach_depth, L) lie in the engine's range. Sessions stand still
   // while its weights are packed. The package must have passed CheckAgainst. ALREADY_EXISTS,
   // INVALID_ARGUMENT.

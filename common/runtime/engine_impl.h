@@ -32,6 +32,7 @@ class EngineImpl final : public Engine {
   ~EngineImpl() override;
   absl::Status Start();
 
+  ExpertInfo Describe(const model::ExpertPackage& package) const override;
   absl::Status AddExpert(std::shared_ptr<const model::ExpertPackage> package) override;
   absl::Status RemoveExpert(const ExpertKey& expert) override;
   absl::Status AddReplica(const ExpertInfo& expert, RemoteExpert* replica) override;

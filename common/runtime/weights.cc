@@ -15,6 +15,9 @@ constexpr std::array<const char*, kProjections> kModules = {
 
 // Finds a tensor by its Hugging Face name.
 using Lookup = std::function<absl::StatusOr<base::TensorView>(const std::string&)>;
+// Packs the matrix of that name.
+using MatrixLoader =
+    std::function<absl::StatusOr<std::unique_ptr<compute::Matrix>>(const std::string&)>;
 
 std::string LayerPrefix(int layer) { return absl::StrCat("model.layers.", layer, "."); }
 
@@ -31,12 +34,12 @@ absl::StatusOr<std::unique_ptr<compute::Buffer>> LoadVector(compute::Device& dev
 }
 
 absl::StatusOr<LayerWeights> LoadLayer(const model::ModelConfig& config, int layer,
-                                       const Lookup& lookup, compute::Device& device) {
+                                       const Lookup& lookup, const MatrixLoader& load_matrix,
+                                       compute::Device& device) {
   LayerWeights weights;
   for (int p = 0; p < kProjections; ++p) {
-    CCOE_ASSIGN_OR_RETURN(const base::TensorView view,
-                          lookup(absl::StrCat(ModulePath(layer, p), ".weight")));
-    CCOE_ASSIGN_OR_RETURN(weights.projections[p], device.Pack(view));
+    CCOE_ASSIGN_OR_RETURN(weights.projections[p],
+                          load_matrix(absl::StrCat(ModulePath(layer, p), ".weight")));
     if (p <= kV && config.qkv_bias) {
       CCOE_ASSIGN_OR_RETURN(
           weights.biases[p],
@@ -85,14 +88,19 @@ absl::StatusOr<BaseWeights> LoadBase(const model::Model& model, int begin, int e
                                      compute::Device& device) {
   const model::ModelConfig& config = model.config();
   const Lookup lookup = OfModel(model);
+  const MatrixLoader load_matrix =
+      [&](const std::string& name) -> absl::StatusOr<std::unique_ptr<compute::Matrix>> {
+    CCOE_ASSIGN_OR_RETURN(const base::TensorView view, lookup(name));
+    return device.Pack(view);
+  };
   BaseWeights weights;
   weights.begin = begin;
   if (begin == 0) {
-    CCOE_ASSIGN_OR_RETURN(const base::TensorView view, lookup("model.embed_tokens.weight"));
-    CCOE_ASSIGN_OR_RETURN(weights.embedding, device.Pack(view));
+    CCOE_ASSIGN_OR_RETURN(weights.embedding, load_matrix("model.embed_tokens.weight"));
   }
   for (int layer = begin; layer < end; ++layer) {
-    CCOE_ASSIGN_OR_RETURN(LayerWeights loaded, LoadLayer(config, layer, lookup, device));
+    CCOE_ASSIGN_OR_RETURN(LayerWeights loaded,
+                          LoadLayer(config, layer, lookup, load_matrix, device));
     weights.layers.push_back(std::move(loaded));
   }
   if (end == config.layers) {
@@ -101,17 +109,15 @@ absl::StatusOr<BaseWeights> LoadBase(const model::Model& model, int begin, int e
     if (config.tied_embeddings && weights.embedding != nullptr) {
       head.projection = weights.embedding;
     } else {
-      CCOE_ASSIGN_OR_RETURN(const base::TensorView view, lookup("lm_head.weight"));
-      CCOE_ASSIGN_OR_RETURN(head.projection, device.Pack(view));
+      CCOE_ASSIGN_OR_RETURN(head.projection, load_matrix("lm_head.weight"));
     }
   }
   return weights;
 }
 
-absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const model::Model& model,
-                                                          const model::ExpertPackage& package,
-                                                          const BaseWeights& base_weights,
+absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const ExpertSource& source,
                                                           compute::Device& device) {
+  const auto& [model, package, base_weights, quantize_full] = source;
   auto weights = std::make_unique<ExpertWeights>();
   weights->attach_depth = package.manifest().attach_depth;
   if (package.manifest().kind == model::ExpertKind::kLora) {
@@ -123,8 +129,16 @@ absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const model::Model& mo
     if (const auto view = package.Tensor(name); view.has_value()) return *view;
     return model.Tensor(name);
   };
+  const MatrixLoader load_matrix =
+      [&](const std::string& name) -> absl::StatusOr<std::unique_ptr<compute::Matrix>> {
+    CCOE_ASSIGN_OR_RETURN(const base::TensorView view, lookup(name));
+    CCOE_ASSIGN_OR_RETURN(const base::TensorView base_view, model.Tensor(name));
+    const bool quantize = quantize_full && base::IsQuantized(base_view.dtype);
+    return quantize ? device.PackAs(view, base_view.dtype) : device.Pack(view);
+  };
   for (int layer = weights->attach_depth; layer < model.config().layers; ++layer) {
-    CCOE_ASSIGN_OR_RETURN(LayerWeights loaded, LoadLayer(model.config(), layer, lookup, device));
+    CCOE_ASSIGN_OR_RETURN(LayerWeights loaded,
+                          LoadLayer(model.config(), layer, lookup, load_matrix, device));
     weights->layers.push_back(std::move(loaded));
   }
   HeadWeights& head = weights->head.emplace();
@@ -134,8 +148,7 @@ absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const model::Model& mo
     weights->shares_projection = true;
     return weights;
   }
-  CCOE_ASSIGN_OR_RETURN(const base::TensorView projection, lookup("lm_head.weight"));
-  CCOE_ASSIGN_OR_RETURN(head.projection, device.Pack(projection));
+  CCOE_ASSIGN_OR_RETURN(head.projection, load_matrix("lm_head.weight"));
   return weights;
 }
 

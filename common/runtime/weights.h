@@ -67,12 +67,16 @@ struct ExpertWeights {
 absl::StatusOr<BaseWeights> LoadBase(const model::Model& model, int begin, int end,
                                      compute::Device& device);
 
-// `package` has passed CheckAgainst(model). A full package gets a head of its own; where it leaves
-// out the norm or the projection, they are the base model's, and the projection is shared with
-// `base_weights` where those have it.
-absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const model::Model& model,
-                                                          const model::ExpertPackage& package,
-                                                          const BaseWeights& base_weights,
+struct ExpertSource {
+  const model::Model& model;
+  const model::ExpertPackage& package;  // has passed CheckAgainst(model)
+  const BaseWeights& base;
+  bool quantize_full = false;  // the float matrices of full packages, each as the base's own is
+};
+
+// A full package gets a head of its own; where it leaves out the norm or the projection, they are
+// the base model's, and the projection is shared with `base` where that has it.
+absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const ExpertSource& source,
                                                           compute::Device& device);
 
 // Device memory of the matrices.

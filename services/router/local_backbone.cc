@@ -66,6 +66,7 @@ absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackbo
   engine_options.max_waiting = options.max_waiting;
   engine_options.max_step_rows = options.max_step_rows;
   engine_options.max_context = options.max_context;
+  engine_options.quantize_experts = options.quantize_experts;
   engine_options.observer = options.observer;
   CCOE_ASSIGN_OR_RETURN(std::unique_ptr<runtime::Engine> engine,
                         runtime::Engine::Create(std::move(engine_options)));
@@ -109,11 +110,7 @@ absl::StatusOr<CatalogEntry> LocalBackbone::Check(
     const std::shared_ptr<const model::ExpertPackage>& package) const {
   CCOE_RETURN_IF_ERROR(package->CheckAgainst(*model_));
   const model::ExpertManifest& manifest = package->manifest();
-  CatalogEntry entry = EntryOf({.key = {manifest.name, manifest.version},
-                                .domain = manifest.domain,
-                                .description = manifest.description,
-                                .package_digest = package->digest(),
-                                .attach_depth = manifest.attach_depth});
+  CatalogEntry entry = EntryOf(engine_->Describe(*package));
   for (const runtime::ExpertInfo& info : engine_->Experts()) {
     if (info.key != entry.info.key) continue;
     return absl::AlreadyExistsError(absl::StrCat("expert ", manifest.name, " ", manifest.version,

@@ -18,6 +18,7 @@ namespace ccoe::bench {
 // An engine that computes nothing: a base for the two ends of a link whose cost is measured.
 class NoEngine : public runtime::Engine {
  public:
+  runtime::ExpertInfo Describe(const model::ExpertPackage&) const override { return {}; }
   absl::Status AddExpert(std::shared_ptr<const model::ExpertPackage>) override { return Refuse(); }
   absl::Status RemoveExpert(const runtime::ExpertKey&) override { return Refuse(); }
   absl::Status AddReplica(const runtime::ExpertInfo&, runtime::RemoteExpert*) override {

@@ -167,10 +167,11 @@ class Setup(contextlib.ExitStack):
         return Child(python, HERE / "peft_child.py")
 
     def serve(self, folder, experts, kv_cache_mib):
-        """`ccoe serve` with the packages below `experts`."""
+        """`ccoe serve` with the packages below `experts`; whole layers are quantised as the base
+        is."""
         return processes.Process(folder, "ccoe", {
             "engine": {"model": str(self.model), "threads": self.threads,
-                       "kv_cache_mib": kv_cache_mib},
+                       "kv_cache_mib": kv_cache_mib, "quantize_experts": True},
             "experts": str(experts)})
 
 

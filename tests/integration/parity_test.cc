@@ -48,7 +48,7 @@ class Forward {
     options.max_context = max_tokens;
     transformer_ = *runtime::Transformer::Create(options);
     base_ = *runtime::LoadBase(*model_, 0, config.layers, *device_);
-    if (package != nullptr) expert_ = *runtime::LoadExpert(*model_, *package, base_, *device_);
+    if (package != nullptr) expert_ = *runtime::LoadExpert({*model_, *package, base_}, *device_);
   }
 
   void Run(const std::vector<int32_t>& tokens, const RowVisitor& visit) {

@@ -1,5 +1,7 @@
 #include "common/compute/cpu/block_format.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "common/base/check.h"
@@ -98,9 +100,23 @@ void DecodeK6(const std::byte* at, size_t index, DecodedBlock* block) {
   block->min = 0;
 }
 
-}  // namespace
+// The largest u of a format.
+int LargestOf(DType dtype) {
+  switch (dtype) {
+    case DType::kQ8_0:
+      return 255;
+    case DType::kQ6_K:
+      return 63;
+    case DType::kQ5_0:
+    case DType::kQ5_1:
+    case DType::kQ5_K:
+      return 31;
+    default:
+      return 15;
+  }
+}
 
-bool IsQuantized(DType dtype) { return base::InfoOf(dtype).block_elements > 1; }
+}  // namespace
 
 int OffsetOf(DType dtype) {
   switch (dtype) {
@@ -130,6 +146,39 @@ void DecodeBlock(DType dtype, const std::byte* row, size_t index, DecodedBlock* 
       return DecodeK6(at, index % per_file_block, block);
     default:
       return DecodeSimple(dtype, at, block);
+  }
+}
+
+void QuantizeBlock(DType dtype, const float* values, DecodedBlock* block) {
+  const BlockFormat format = FormatOf(dtype);
+  const int largest = LargestOf(dtype);
+  const int offset = OffsetOf(dtype);
+  const auto rounded = [&](float value, uint16_t* narrow) {
+    *narrow = base::FloatToHalf(value);
+    return format.wide_scales ? value : HalfToFloat(*narrow);
+  };
+  block->min = 0;
+  block->min_f16 = 0;
+  const int part = kBlock / format.scales;
+  for (int begin = 0; begin < kBlock; begin += part) {
+    const auto [least, most] = std::minmax_element(values + begin, values + begin + part);
+    float scale;
+    if (format.has_min) {
+      block->min = rounded(*least, &block->min_f16);
+      scale = (*most - block->min) / static_cast<float>(largest);
+    } else {
+      // The value furthest from zero gets the number with the most room: 0, below the offset.
+      scale = (*most > -*least ? *most : *least) / static_cast<float>(-offset);
+    }
+    scale = rounded(scale, &block->scale_f16);
+    block->scale[begin / part] = scale;
+    const float inverse = scale == 0 ? 0 : 1 / scale;
+    for (int i = begin; i < begin + part; ++i) {
+      const float u =
+          std::nearbyint((values[i] - block->min) * inverse) + static_cast<float>(offset);
+      // Not a number: 0.
+      block->u[i] = u > 0 ? static_cast<uint8_t>(std::min(u, static_cast<float>(largest))) : 0;
+    }
   }
 }
 

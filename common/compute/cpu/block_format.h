@@ -71,12 +71,17 @@ struct DecodedBlock {
   uint16_t min_f16;
 };
 
-bool IsQuantized(base::DType dtype);
 // 0 for formats without an offset.
 int OffsetOf(base::DType dtype);
 
 // Takes block `index` (of 32 values) of a row of a quantised format apart. The layouts are ggml's.
 void DecodeBlock(base::DType dtype, const std::byte* row, size_t index, DecodedBlock* block);
+
+// The block of a quantised format that 32 values come to: a scale of the block, or of each half
+// where the format has two, such that the extremes of the values can be told; scales and minima are
+// rounded to the format's width before the weights are. Formats of super-blocks get a float32 scale
+// for each block, as they have once they are unpacked.
+void QuantizeBlock(base::DType dtype, const float* values, DecodedBlock* block);
 
 // The float32 values of `cols` weights of one row, to the bit what ggml's definitions give.
 void DequantizeRow(base::DType dtype, const std::byte* row, int64_t cols, float* out);

@@ -34,6 +34,11 @@ absl::Status NoMemory(const char* what, size_t bytes) {
 
 size_t Elements(Tensor t) { return static_cast<size_t>(t.rows) * static_cast<size_t>(t.cols); }
 
+// What computes as float32.
+base::DType ExactFormat(base::DType dtype) {
+  return IsQuantized(dtype) ? base::DType::kF32 : dtype;
+}
+
 float* Row(Tensor t, int row) { return t.Rows(row, 1).data; }
 
 }  // namespace
@@ -44,13 +49,17 @@ std::string CpuDevice::Describe() const {
 }
 
 absl::StatusOr<std::unique_ptr<Matrix>> CpuDevice::Pack(const base::TensorView& weight) {
-  const auto storage = arithmetic_ == Arithmetic::kExact ? PackedMatrix::Storage::kFloat32
-                                                         : PackedMatrix::Storage::kAsFile;
-  return PackedMatrix::Pack(weight, storage, arena_, pool_);
+  return PackAs(weight, weight.dtype);
+}
+
+absl::StatusOr<std::unique_ptr<Matrix>> CpuDevice::PackAs(const base::TensorView& weight,
+                                                          base::DType format) {
+  if (arithmetic_ == Arithmetic::kExact) format = ExactFormat(weight.dtype);
+  return PackedMatrix::Pack(weight, format, arena_, pool_);
 }
 
 absl::StatusOr<std::unique_ptr<Matrix>> CpuDevice::PackFloat(const base::TensorView& weight) {
-  return PackedMatrix::Pack(weight, PackedMatrix::Storage::kFloat32, arena_, pool_);
+  return PackedMatrix::Pack(weight, ExactFormat(weight.dtype), arena_, pool_);
 }
 
 absl::StatusOr<std::unique_ptr<Buffer>> CpuDevice::PackVector(const base::TensorView& vector) {

@@ -27,6 +27,8 @@ class CpuDevice final : public Device {
   std::string Describe() const override;
 
   absl::StatusOr<std::unique_ptr<Matrix>> Pack(const base::TensorView& weight) override;
+  absl::StatusOr<std::unique_ptr<Matrix>> PackAs(const base::TensorView& weight,
+                                                 base::DType format) override;
   absl::StatusOr<std::unique_ptr<Matrix>> PackFloat(const base::TensorView& weight) override;
   absl::StatusOr<std::unique_ptr<Buffer>> PackVector(const base::TensorView& vector) override;
 

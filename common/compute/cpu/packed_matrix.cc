@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/check.h"
 #include "common/base/half.h"
 #include "common/base/status_macros.h"
 
@@ -117,13 +118,16 @@ absl::Status CheckView(const base::TensorView& view) {
 }
 
 absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(const base::TensorView& weight,
-                                                                 Storage storage,
-                                                                 WeightArena& arena,
+                                                                 DType format, WeightArena& arena,
                                                                  ThreadPool& pool) {
   CCOE_RETURN_IF_ERROR(CheckView(weight));
+  CCOE_CHECK(format == weight.dtype || format == DType::kF32 || !IsQuantized(weight.dtype));
+  if (IsQuantized(format) && weight.cols % kBlock != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rows of ", weight.cols, " values cannot be quantised in blocks of ", kBlock));
+  }
   std::unique_ptr<PackedMatrix> matrix(new PackedMatrix());
-  const bool dequantize = storage == Storage::kFloat32 && IsQuantized(weight.dtype);
-  matrix->format_ = dequantize ? DType::kF32 : weight.dtype;
+  matrix->format_ = format;
   matrix->rows_ = static_cast<int>(weight.rows);
   matrix->cols_ = static_cast<int>(weight.cols);
   matrix->panels_ = (matrix->rows_ + kPanelRows - 1) / kPanelRows;
@@ -144,10 +148,12 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(const base::Ten
 }
 
 void PackedMatrix::PackPanel(const base::TensorView& weight, int panel) {
-  if (IsQuantized(format_)) {
+  if (!IsQuantized(format_)) {
+    PackFloatPanel(weight, panel);
+  } else if (weight.dtype == format_) {
     PackQuantizedPanel(weight, panel);
   } else {
-    PackFloatPanel(weight, panel);
+    QuantizePanel(weight, panel);
   }
 }
 
@@ -160,6 +166,21 @@ void PackedMatrix::PackQuantizedPanel(const base::TensorView& weight, int panel)
     const std::byte* row = weight.Row(panel * kPanelRows + lane).data();
     for (int b = 0; b < blocks_; ++b) {
       DecodeBlock(weight.dtype, row, static_cast<size_t>(b), &block);
+      WriteBlock(layout, block, lane, to + static_cast<size_t>(b) * layout.block_bytes);
+    }
+  }
+}
+
+void PackedMatrix::QuantizePanel(const base::TensorView& weight, int panel) {
+  const Layout& layout = LayoutOf(format_);
+  std::byte* to = memory_.get() + static_cast<size_t>(panel) * panel_bytes_;
+  const int rows = std::min(kPanelRows, rows_ - panel * kPanelRows);
+  std::vector<float> values(static_cast<size_t>(cols_));
+  DecodedBlock block;
+  for (int lane = 0; lane < rows; ++lane) {
+    DequantizeRow(weight.dtype, weight.Row(panel * kPanelRows + lane).data(), cols_, values.data());
+    for (int b = 0; b < blocks_; ++b) {
+      QuantizeBlock(format_, values.data() + static_cast<ptrdiff_t>(b) * kBlock, &block);
       WriteBlock(layout, block, lane, to + static_cast<size_t>(b) * layout.block_bytes);
     }
   }

@@ -22,12 +22,11 @@ namespace ccoe::compute::cpu {
 //   float format, per input: 16 weights.
 class PackedMatrix final : public Matrix {
  public:
-  // How to hold a weight: as its file has it, or all of it dequantised to float32.
-  enum class Storage { kAsFile, kFloat32 };
-
-  // INVALID_ARGUMENT for shapes that are impossible or disagree with the data; RESOURCE_EXHAUSTED.
+  // Holds a weight in `format`: its own, kF32, or a quantised one of a float weight.
+  // INVALID_ARGUMENT for shapes that are impossible, disagree with the data, or are no whole blocks
+  // of a format to quantise to; RESOURCE_EXHAUSTED.
   static absl::StatusOr<std::unique_ptr<PackedMatrix>> Pack(const base::TensorView& weight,
-                                                            Storage storage, WeightArena& arena,
+                                                            base::DType format, WeightArena& arena,
                                                             ThreadPool& pool);
 
   int rows() const override { return rows_; }
@@ -40,7 +39,7 @@ class PackedMatrix final : public Matrix {
   size_t panel_bytes() const { return panel_bytes_; }
   const std::byte* data() const { return memory_.get(); }
 
-  // The float32 values of one row: what dequantising the file's row gives.
+  // The float32 values of one row: what dequantising it from its format gives.
   void ReadRow(int row, float* out) const;
 
  private:
@@ -48,6 +47,7 @@ class PackedMatrix final : public Matrix {
 
   void PackPanel(const base::TensorView& weight, int panel);
   void PackQuantizedPanel(const base::TensorView& weight, int panel);
+  void QuantizePanel(const base::TensorView& weight, int panel);
   void PackFloatPanel(const base::TensorView& weight, int panel);
 
   base::DType format_ = base::DType::kF32;

@@ -51,7 +51,7 @@ TEST_P(AmxEmulationTest, GivesTheOraclesBits) {
   const TestTensor tensor = RandomTensor(GetParam(), kOutputs, kInputs, 1);
   WeightArena arena;
   ThreadPool pool(1, std::chrono::microseconds(0));
-  auto weight = *PackedMatrix::Pack(tensor.view, PackedMatrix::Storage::kAsFile, arena, pool);
+  auto weight = *PackedMatrix::Pack(tensor.view, tensor.view.dtype, arena, pool);
   const auto x = RandomActivations(kRows * kInputs, 2);
   constexpr int kBlocks = kInputs / kBlock;
   std::vector<QuantizedBlock> blocks(3 * kBlocks);

@@ -40,8 +40,7 @@ TEST(ExactnessTest, SplittingTheSumChangesBits) {
   const TestTensor tensor = RandomTensor(DType::kQ4_1, kOutputs, kInputs, 1);
   cpu::WeightArena arena;
   cpu::ThreadPool pool(1, std::chrono::microseconds(0));
-  auto weight =
-      *cpu::PackedMatrix::Pack(tensor.view, cpu::PackedMatrix::Storage::kAsFile, arena, pool);
+  auto weight = *cpu::PackedMatrix::Pack(tensor.view, tensor.view.dtype, arena, pool);
   const auto x = RandomActivations(kRows * kInputs, 2);
   std::vector<cpu::QuantizedBlock> blocks(kInputs / 32);
   for (int r = 0; r < kRows; ++r) {
