@@ -1,5 +1,7 @@
 #include "common/model/model.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
@@ -162,6 +164,7 @@ std::string Model::PrefixDigest(int k) const {
 
 void Model::ReleasePages() const {
   for (const auto& file : state_->files) file->ReleasePages();
+  malloc_trim(0);
 }
 
 }  // namespace ccoe::model

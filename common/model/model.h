@@ -61,8 +61,8 @@ class Model {
   // layers.
   std::string PrefixDigest(int k) const;
 
-  // Tells the system that the mapped files will not be read soon, once the weights have been packed
-  // elsewhere. Views stay valid.
+  // Once the weights have been packed elsewhere: tells the system that the mapped files will not be
+  // read soon, and gives back what loading left free in the heap. Views stay valid.
   void ReleasePages() const;
 
  private:

@@ -46,11 +46,10 @@ struct Tokenizer::State {
   BpeMerger bpe;
   PreTokenizer pre_tokenizer;
   Normalization normalization = Normalization::kNone;
-  bool ignore_merges = false;
   std::vector<std::string> bytes;  // by id
   std::vector<TokenKind> kinds;    // by id
   std::array<int32_t, 256> byte_tokens{};
-  StringMap<std::string, int32_t> normal_ids;   // by bytes
+  StringMap<std::string, int32_t> whole_ids;    // by bytes: pieces that are not merged
   StringMap<std::string, int32_t> special_ids;  // by text
   std::optional<int32_t> bos;
   std::vector<int32_t> end_of_generation;  // ascending
@@ -187,11 +186,10 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Create(TokenizerSpec
   auto state = std::make_unique<State>(std::move(bpe), std::move(pre_tokenizer));
   state->digest = DigestOf(spec, vocabulary);
   state->normalization = spec.normalization;
-  state->ignore_merges = spec.ignore_merges;
   state->bytes = std::move(vocabulary.bytes);
   state->kinds = std::move(vocabulary.kinds);
   state->byte_tokens = vocabulary.byte_tokens;
-  state->normal_ids = std::move(vocabulary.normal_ids);
+  if (spec.ignore_merges) state->whole_ids = std::move(vocabulary.normal_ids);
   state->special_ids = std::move(vocabulary.special_ids);
   state->bos = spec.bos_id;
   state->end_of_generation = std::move(spec.end_of_generation_ids);
@@ -210,9 +208,8 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text) const {
     if (state.normalization == Normalization::kNfc) run = normalized = Nfc(valid);
     if (!run.empty()) {
       for (const std::string_view piece : state.pre_tokenizer.Split(run)) {
-        const auto whole =
-            state.ignore_merges ? state.normal_ids.find(piece) : state.normal_ids.end();
-        if (whole != state.normal_ids.end()) {
+        const auto whole = state.whole_ids.find(piece);
+        if (whole != state.whole_ids.end()) {
           ids.push_back(whole->second);
         } else {
           state.bpe.Append(piece, &ids);

@@ -9,11 +9,11 @@ docs/bench.md says what is counted, and what is not comparable.
 
 import argparse
 import json
+import pathlib
 import sys
 import tempfile
 
 import machine
-import memory
 import peer
 import six
 
@@ -31,18 +31,30 @@ AIMS = [
 
 
 def sample(pids):
-    """Of processes together, MiB."""
-    fields = [memory.smaps(pid) for pid in pids]
-    return {name: sum(field.get(key, 0.0) for field in fields)
-            for name, key in (("pss", "Pss"), ("anonymous", "Pss_Anon"), ("files", "Pss_File"))}
+    """PSS of processes together, MiB: memory without a file, mapped weights, and the rest of the
+    files, which is the programs' code."""
+    parts = {"anonymous": 0.0, "weights": 0.0, "code": 0.0}
+    for pid in pids:
+        path = ""
+        for line in pathlib.Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if not words[0].endswith(":"):  # begins a mapping
+                path = words[5] if len(words) > 5 and words[5].startswith("/") else ""
+            elif words[0] == "Pss:":
+                whole = int(words[1]) / 1024
+            elif words[0] == "Anonymous:":
+                anonymous = int(words[1]) / 1024
+                of_file = "weights" if path.endswith((".gguf", ".safetensors")) else "code"
+                parts["anonymous"] += anonymous
+                parts[of_file] += whole - anonymous
+    return parts
 
 
 def row(name, group, before, after, kv_mib, processes):
     """What came between two samples; the resident part of the KV cache apart."""
-    grown = {key: after[key] - before.get(key, 0.0) for key in after}
-    return {"name": name, "group": group, "processes": processes, "pss_mib": grown["pss"],
-            "files_mib": grown["files"], "anonymous_mib": grown["anonymous"], "kv_mib": kv_mib,
-            "without_kv_mib": grown["pss"] - kv_mib}
+    grown = {f"{key}_mib": after[key] - before.get(key, 0.0) for key in after}
+    return {"name": name, "group": group, "processes": processes, **grown, "kv_mib": kv_mib,
+            "without_kv_mib": grown["anonymous_mib"] + grown["weights_mib"] - kv_mib}
 
 
 def compare(rows):

@@ -23,8 +23,9 @@ def verdict(met: bool) -> str:
 
 def memory_section(report: dict[str, Any]) -> str:
     arrangements = [
-        [row["name"], str(row["processes"]), f"{row['anonymous_mib']:.0f}",
-         f"{row['files_mib']:.0f}", f"{row['kv_mib']:.0f}", f"{row['without_kv_mib']:.0f}"]
+        [row["name"], str(row["processes"]), f"{row['code_mib']:.0f}",
+         f"{row['anonymous_mib']:.0f}", f"{row['weights_mib']:.0f}", f"{row['kv_mib']:.0f}",
+         f"{row['without_kv_mib']:.0f}"]
         for row in report["rows"]
     ]  # fmt: skip
     comparisons = [
@@ -36,10 +37,11 @@ def memory_section(report: dict[str, Any]) -> str:
     intro = (
         "Resident memory (PSS) after one short prompt in each of the six domains, MiB. The KV "
         f"cache may hold {report['kv_budget_mib']} MiB everywhere and is left out where it is "
-        f"written at the start. Experts of whole layers share {shared:.0f} % of the layers with the base. "
+        "written at the start. The programs' own code does not count, of llama.cpp only what came "
+        f"after its library was loaded is listed. Experts of whole layers share {shared:.0f} % of the layers with the base. "
         + setting(report)
     )
-    head = ["arrangement", "processes", "anonymous", "files", "KV cache", "without KV cache"]
+    head = ["arrangement", "processes", "code", "anonymous", "mapped weights", "KV cache", "counted"]
     aims = ["ours", "compared with", "measured", "aim, at most", "verdict"]
     return "\n\n".join(
         ["## Memory of six domains", intro, table(head, arrangements), table(aims, comparisons)]

@@ -7,12 +7,13 @@ COMMON = {"machine": {"cpu": "a CPU", "cores": 2}, "model": "m.gguf", "threads":
 
 
 def test_memory():
-    rows = [{"name": name, "processes": 1, "anonymous_mib": 60.4, "files_mib": 40.2, "kv_mib": 0.0,
+    rows = [{"name": name, "processes": 1, "code_mib": 9.6, "anonymous_mib": 60.4,
+             "weights_mib": 40.2, "kv_mib": 0.0,
              "without_kv_mib": mib} for name, mib in (("ours", 100.6), ("six", 400.0))]  # fmt: skip
     comparison = {"ours": "ours", "other": "six", "ratio": 0.2515, "aim": 0.25, "met": False}
     text = memory_section({**COMMON, "rows": rows, "comparisons": [comparison],
                            "kv_budget_mib": 34, "full_depth": 23, "layers": 30})  # fmt: skip
-    assert "| ours | 1 | 60 | 40 | 0 | 101 |" in text
+    assert "| ours | 1 | 10 | 60 | 40 | 0 | 101 |" in text
     assert "| ours | six | -74.8 % | -75.0 % | **missed** |" in text
     assert "77 % of the layers" in text
     assert "Random weights stood in for the adapters of law." in text

@@ -31,6 +31,13 @@ struct QuantizedBlock {
   QuantizedPlane low;           // set in fine rows only
 };
 
+// Of `outputs` in panels of 16, those that one panel has; in a float format so many weights stand
+// side by side there.
+inline int PanelOutputs(int outputs, int panel) {
+  const int left = outputs - panel * kPanelRows;
+  return left < kPanelRows ? left : kPanelRows;
+}
+
 enum class Epilogue : uint8_t {
   kSet,        // y = v + bias
   kAdd,        // y = y + (v + bias)

@@ -20,7 +20,7 @@ inline bool AnyFine(const uint8_t* fine) {
 template <class V>
 inline void Finish(const MatmulTask& task, int row, int panel, V v) {
   const int output = panel * kPanelRows;
-  const int n = task.outputs - output < kPanelRows ? task.outputs - output : kPanelRows;
+  const int n = PanelOutputs(task.outputs, panel);
   float* y = task.y + static_cast<size_t>(row) * task.y_stride + output;
   v = V::Add(v, task.bias != nullptr ? V::LoadFirst(task.bias + output, n) : V::Zero());
   if (task.epilogue == Epilogue::kAdd) {
@@ -46,6 +46,7 @@ inline V LoadWeights(const std::byte* panel, size_t index) {
 template <class V, base::DType F, int T>
 void FloatTile(const MatmulTask& task, int panel_index, int row) {
   const std::byte* panel = task.panels + static_cast<size_t>(panel_index) * task.panel_bytes;
+  const size_t lanes = static_cast<size_t>(PanelOutputs(task.outputs, panel_index));
   const float* x = task.x + static_cast<size_t>(row) * task.x_stride;
   V acc[T];
   for (int t = 0; t < T; ++t) acc[t] = V::Zero();
@@ -55,7 +56,7 @@ void FloatTile(const MatmulTask& task, int panel_index, int row) {
     for (int t = 0; t < T; ++t) partial[t] = V::Zero();
     const int end = task.inputs < (b + 1) * kBlock ? task.inputs : (b + 1) * kBlock;
     for (int i = b * kBlock; i < end; ++i) {
-      const V w = LoadWeights<V, F>(panel, static_cast<size_t>(i) * kPanelRows);
+      const V w = LoadWeights<V, F>(panel, static_cast<size_t>(i) * lanes);
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
         partial[t] = V::Fma(w, V::Set(x[static_cast<size_t>(t) * task.x_stride + i]), partial[t]);

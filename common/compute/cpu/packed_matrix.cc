@@ -46,6 +46,9 @@ const Layout& LayoutOf(DType dtype) {
   return kLayouts[static_cast<size_t>(dtype)];
 }
 
+// What a kernel may read behind a float matrix: the lanes that its last panel lacks.
+constexpr size_t kReadBehind = kPanelRows * sizeof(float);
+
 size_t FloatBytes(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
 
 void WriteScale(const Layout& layout, std::byte* at, int lane, float wide, uint16_t narrow) {
@@ -132,11 +135,15 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(const base::Ten
   matrix->cols_ = static_cast<int>(weight.cols);
   matrix->panels_ = (matrix->rows_ + kPanelRows - 1) / kPanelRows;
   matrix->blocks_ = (matrix->cols_ + kBlock - 1) / kBlock;
-  matrix->panel_bytes_ =
-      IsQuantized(matrix->format_)
-          ? static_cast<size_t>(matrix->blocks_) * LayoutOf(matrix->format_).block_bytes
-          : static_cast<size_t>(matrix->cols_) * kPanelRows * FloatBytes(matrix->format_);
-  matrix->memory_ = arena.Allocate(matrix->bytes());
+  if (IsQuantized(format)) {
+    matrix->panel_bytes_ = static_cast<size_t>(matrix->blocks_) * LayoutOf(format).block_bytes;
+    matrix->bytes_ = static_cast<size_t>(matrix->panels_) * matrix->panel_bytes_;
+  } else {
+    const size_t row_bytes = static_cast<size_t>(matrix->cols_) * FloatBytes(format);
+    matrix->panel_bytes_ = kPanelRows * row_bytes;
+    matrix->bytes_ = static_cast<size_t>(matrix->rows_) * row_bytes;
+  }
+  matrix->memory_ = arena.Allocate(matrix->bytes_ + kReadBehind);
   if (matrix->memory_ == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a weight matrix of ",
                                                      matrix->panels_, " panels of ",
@@ -160,7 +167,7 @@ void PackedMatrix::PackPanel(const base::TensorView& weight, int panel) {
 void PackedMatrix::PackQuantizedPanel(const base::TensorView& weight, int panel) {
   const Layout& layout = LayoutOf(format_);
   std::byte* to = memory_.get() + static_cast<size_t>(panel) * panel_bytes_;
-  const int rows = std::min(kPanelRows, rows_ - panel * kPanelRows);
+  const int rows = PanelOutputs(rows_, panel);
   DecodedBlock block;
   for (int lane = 0; lane < rows; ++lane) {
     const std::byte* row = weight.Row(panel * kPanelRows + lane).data();
@@ -174,7 +181,7 @@ void PackedMatrix::PackQuantizedPanel(const base::TensorView& weight, int panel)
 void PackedMatrix::QuantizePanel(const base::TensorView& weight, int panel) {
   const Layout& layout = LayoutOf(format_);
   std::byte* to = memory_.get() + static_cast<size_t>(panel) * panel_bytes_;
-  const int rows = std::min(kPanelRows, rows_ - panel * kPanelRows);
+  const int rows = PanelOutputs(rows_, panel);
   std::vector<float> values(static_cast<size_t>(cols_));
   DecodedBlock block;
   for (int lane = 0; lane < rows; ++lane) {
@@ -188,8 +195,9 @@ void PackedMatrix::QuantizePanel(const base::TensorView& weight, int panel) {
 
 void PackedMatrix::PackFloatPanel(const base::TensorView& weight, int panel) {
   std::byte* to = memory_.get() + static_cast<size_t>(panel) * panel_bytes_;
-  const int rows = std::min(kPanelRows, rows_ - panel * kPanelRows);
+  const int rows = PanelOutputs(rows_, panel);
   const size_t size = FloatBytes(format_);
+  const size_t stride = size * static_cast<size_t>(rows);
   std::vector<float> dequantized(weight.dtype == format_ ? 0 : static_cast<size_t>(cols_));
   for (int lane = 0; lane < rows; ++lane) {
     const std::byte* row = weight.Row(panel * kPanelRows + lane).data();
@@ -199,7 +207,7 @@ void PackedMatrix::PackFloatPanel(const base::TensorView& weight, int panel) {
     }
     std::byte* lane_to = to + static_cast<size_t>(lane) * size;
     for (size_t i = 0; i < static_cast<size_t>(cols_); ++i) {
-      std::memcpy(lane_to + i * kPanelRows * size, row + i * size, size);
+      std::memcpy(lane_to + i * stride, row + i * size, size);
     }
   }
 }
@@ -209,8 +217,9 @@ void PackedMatrix::ReadRow(int row, float* out) const {
   const std::byte* panel = data() + static_cast<size_t>(row / kPanelRows) * panel_bytes_;
   if (!IsQuantized(format_)) {
     const size_t size = FloatBytes(format_);
+    const auto lanes = static_cast<size_t>(PanelOutputs(rows_, row / kPanelRows));
     for (int i = 0; i < cols_; ++i) {
-      const size_t index = static_cast<size_t>(i) * kPanelRows + static_cast<size_t>(lane);
+      const size_t index = static_cast<size_t>(i) * lanes + static_cast<size_t>(lane);
       DequantizeRow(format_, panel + index * size, 1, out + i);
     }
     return;

@@ -11,15 +11,15 @@
 
 namespace ccoe::compute::cpu {
 
-// A weight matrix as panels of 16 outputs, the last one padded with zero weights. Within a panel
-// the inputs ascend in blocks of 32.
+// A weight matrix as panels of 16 outputs. Within a panel the inputs ascend in blocks of 32.
 //
-//   quantised format, per block: 16 scales [, 16 second scales] [, 16 minima], then the weights as
-//   unsigned bytes in groups of 4 inputs: 16 outputs x 4 bytes. Eight-bit formats have groups 0..7
-//   in turn; four-bit formats have group g in the low and group g + 4 in the high nibbles of the
-//   same 64 bytes.
+//   quantised format, the last panel padded with zero weights, per block: 16 scales [, 16 second
+//   scales] [, 16 minima], then the weights as unsigned bytes in groups of 4 inputs: 16 outputs x 4
+//   bytes. Eight-bit formats have groups 0..7 in turn; four-bit formats have group g in the low and
+//   group g + 4 in the high nibbles of the same 64 bytes.
 //
-//   float format, per input: 16 weights.
+//   float format, per input: 16 weights, in the last panel as many as it has outputs. 64 bytes
+//   behind the last one may be read.
 class PackedMatrix final : public Matrix {
  public:
   // Holds a weight in `format`: its own, kF32, or a quantised one of a float weight.
@@ -31,7 +31,7 @@ class PackedMatrix final : public Matrix {
 
   int rows() const override { return rows_; }
   int cols() const override { return cols_; }
-  size_t bytes() const override { return static_cast<size_t>(panels_) * panel_bytes_; }
+  size_t bytes() const override { return bytes_; }
 
   base::DType format() const { return format_; }
   int panels() const { return panels_; }
@@ -55,7 +55,8 @@ class PackedMatrix final : public Matrix {
   int cols_ = 0;
   int panels_ = 0;
   int blocks_ = 0;
-  size_t panel_bytes_ = 0;
+  size_t panel_bytes_ = 0;  // of all panels but the last, which may have fewer
+  size_t bytes_ = 0;
   std::shared_ptr<std::byte> memory_;
 };
 

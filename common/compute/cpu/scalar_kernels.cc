@@ -117,13 +117,14 @@ float DotFloat(const MatmulTask& task, int row, int output) {
   const std::byte* panel =
       task.panels + static_cast<size_t>(output / kPanelRows) * task.panel_bytes;
   const size_t lane = static_cast<size_t>(output % kPanelRows);
+  const size_t lanes = static_cast<size_t>(PanelOutputs(task.outputs, output / kPanelRows));
   const float* x = task.x + static_cast<size_t>(row) * task.x_stride;
   float acc = 0;
   for (int b = 0; b < task.blocks; ++b) {
     float partial = 0;
     const int end = std::min(task.inputs, (b + 1) * kBlock);
     for (int i = b * kBlock; i < end; ++i) {
-      const float w = WeightAt<F>(panel, static_cast<size_t>(i) * kPanelRows + lane);
+      const float w = WeightAt<F>(panel, static_cast<size_t>(i) * lanes + lane);
       partial = std::fma(w, x[i], partial);
     }
     acc = acc + partial;
