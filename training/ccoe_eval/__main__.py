@@ -127,6 +127,39 @@ def run_report(arguments: argparse.Namespace) -> None:
         print(f"{aim.row}: {aim.text}: {aim.verdict}")
 
 
+def add_plans(commands: argparse._SubParsersAction) -> None:
+    parser = formatted(
+        commands,
+        "plans",
+        help="see how a running server splits prompts into steps",
+        description="""\
+Leaves the plan of each prompt to the server (plan: automatic) and compares the domains of the steps
+with those expected. FILE has a line for each prompt: {"prompt": ..., "domains": [...]}; of DATA every
+dev prompt counts as one of a single step. Tells what differs.""",
+    )
+    parser.add_argument("--server", default="127.0.0.1:50051", help="where ccoe serve listens")
+    parser.add_argument(
+        "--prompts", type=Path, default=Path("gate/plans.jsonl"), help="(default gate/plans.jsonl)"
+    )
+    parser.add_argument("--data", type=Path, help="folder of the domains' folders")
+    parser.add_argument("--limit", type=int, help="so many dev prompts of each domain")
+    parser.add_argument("--streams", type=int, default=8, help="requests at a time (default 8)")
+    parser.set_defaults(run=run_plans)
+
+
+def run_plans(arguments: argparse.Namespace) -> None:
+    from .client import TIMEOUT_S, connect
+    from .plans import dev_prompts, measure_plans, read_prompts, report_plans
+
+    prompts = read_prompts(arguments.prompts)
+    if arguments.data:
+        prompts += dev_prompts(arguments.data, arguments.limit)
+    with connect(arguments.server, TIMEOUT_S) as client:
+        found = measure_plans(client, prompts, arguments.streams)
+    for line in report_plans(prompts, found):
+        print(line)
+
+
 def add_scores(commands: argparse._SubParsersAction) -> None:
     parser = formatted(
         commands,
@@ -230,7 +263,7 @@ def main() -> int:
         epilog=EXAMPLES,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_run, add_report, add_scores, add_split, add_lm_eval):
+    for add in (add_run, add_report, add_scores, add_plans, add_split, add_lm_eval):
         add(commands)
     arguments = parser.parse_args()
     try:
