@@ -4,8 +4,10 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 #include "common/base/check.h"
 #include "common/model/text.h"
@@ -96,13 +98,9 @@ std::optional<Regex::Match> Regex::Find(std::string_view text, size_t from) cons
 }
 
 bool Regex::Contains(std::string_view text) const {
-  while (!text.empty()) {
-    const size_t valid = ValidUtf8Prefix(text);
-    if (Find(text.substr(0, valid), 0).has_value()) return true;
-    text.remove_prefix(valid);
-    if (!text.empty()) text.remove_prefix(NextUtf8Unit(text).bytes);
-  }
-  return false;
+  const std::vector<std::string_view> runs = ValidUtf8Runs(text);
+  return std::any_of(runs.begin(), runs.end(),
+                     [this](std::string_view run) { return Find(run, 0).has_value(); });
 }
 
 }  // namespace ccoe::model

@@ -1,6 +1,7 @@
 #include "common/model/utf8.h"
 
 #include <cstdint>
+#include <cstring>
 
 namespace ccoe::model {
 namespace {
@@ -40,6 +41,14 @@ Utf8Unit NextUtf8Unit(std::string_view bytes) {
 size_t ValidUtf8Prefix(std::string_view bytes) {
   size_t valid = 0;
   while (valid < bytes.size()) {
+    uint64_t eight;
+    if (valid + sizeof(eight) <= bytes.size()) {
+      std::memcpy(&eight, bytes.data() + valid, sizeof(eight));
+      if ((eight & 0x8080808080808080u) == 0) {  // all ASCII
+        valid += sizeof(eight);
+        continue;
+      }
+    }
     const Utf8Unit unit = NextUtf8Unit(bytes.substr(valid));
     if (unit.kind != Utf8Unit::Kind::kCharacter) break;
     valid += unit.bytes;
@@ -73,6 +82,17 @@ char32_t DecodeUtf8(std::string_view text, size_t* bytes) {
   char32_t code_point = lead & (0x7F >> *bytes);
   for (size_t i = 1; i < *bytes; ++i) code_point = code_point << 6 | (At(text, i) & 0x3F);
   return code_point;
+}
+
+std::vector<std::string_view> ValidUtf8Runs(std::string_view bytes) {
+  std::vector<std::string_view> runs;
+  while (!bytes.empty()) {
+    const size_t valid = ValidUtf8Prefix(bytes);
+    if (valid > 0) runs.push_back(bytes.substr(0, valid));
+    bytes.remove_prefix(valid);
+    if (!bytes.empty()) bytes.remove_prefix(NextUtf8Unit(bytes).bytes);
+  }
+  return runs;
 }
 
 }  // namespace ccoe::model

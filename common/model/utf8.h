@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace ccoe::model {
 
@@ -22,6 +23,8 @@ Utf8Unit NextUtf8Unit(std::string_view bytes);
 
 // The length of the longest prefix that is valid UTF-8.
 size_t ValidUtf8Prefix(std::string_view bytes);
+// The longest pieces of `bytes` that are valid UTF-8, in order; empty ones are left out.
+std::vector<std::string_view> ValidUtf8Runs(std::string_view bytes);
 
 inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
 

@@ -1,10 +1,15 @@
 #include "services/router/gate_rules.h"
 
 #include <algorithm>
-#include <unordered_map>
+#include <array>
+#include <bitset>
+#include <cstdint>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "common/model/required_texts.h"
+#include "common/model/text.h"
+#include "common/model/utf8.h"
 #include "services/router/catalog.h"
 
 namespace ccoe::router {
@@ -34,11 +39,71 @@ struct Keyword {
   size_t domain = 0;
 };
 
+// Which three neighbouring bytes a text has, as hashes: it may seem to have more.
+class Trigrams {
+ public:
+  using Hashes = std::vector<uint16_t>;
+
+  explicit Trigrams(std::string_view text) {
+    for (const uint16_t hash : HashesOf(text)) present_.set(hash);
+  }
+
+  bool MayHave(const Hashes& hashes) const {
+    return std::all_of(hashes.begin(), hashes.end(),
+                       [this](uint16_t hash) { return present_.test(hash); });
+  }
+
+  static Hashes HashesOf(std::string_view text) {
+    Hashes hashes;
+    if (text.size() < 3) return hashes;
+    hashes.reserve(text.size() - 2);
+    uint32_t bytes = 0;
+    for (size_t i = 0; i < text.size(); ++i) {
+      bytes = bytes << 8 | static_cast<unsigned char>(text[i]);
+      if (i >= 2) {
+        hashes.push_back(
+            static_cast<uint16_t>(((bytes & 0xffffffu) * 0x9e3779b1u) >> (32 - kBits)));
+      }
+    }
+    return hashes;
+  }
+
+ private:
+  static constexpr int kBits = 15;
+  std::bitset<1 << kBits> present_;
+};
+
+// A pattern, and what tells at once that a text does not match it.
+struct Pattern {
+  model::GatePattern rule;
+  std::vector<Trigrams::Hashes> required;  // one of them; empty: every text is searched
+
+  explicit Pattern(const model::GatePattern& from) : rule(from) {
+    for (const std::string& text : model::RequiredTexts(from.regex)) {
+      required.push_back(Trigrams::HashesOf(text));
+    }
+  }
+
+  bool MayMatch(const Trigrams& text) const {
+    return required.empty() ||
+           std::any_of(required.begin(), required.end(),
+                       [&](const Trigrams::Hashes& hashes) { return text.MayHave(hashes); });
+  }
+};
+
 struct Domain {
   std::string name;
   double threshold = 1;
-  std::vector<model::GatePattern> patterns;
+  std::vector<Pattern> patterns;
 };
+
+// What RequiredTexts does not account for.
+bool HasOtherCaseOfAscii(std::string_view text) {
+  constexpr std::string_view kLongS = "\u017f";
+  constexpr std::string_view kKelvin = "\u212a";
+  return text.find(kLongS) != std::string_view::npos ||
+         text.find(kKelvin) != std::string_view::npos;
+}
 
 }  // namespace
 
@@ -67,7 +132,8 @@ class GateRules::Impl {
  private:
   void Add(const std::string& name, const model::GateRules& rules) {
     const size_t index = domains_.size();
-    domains_.push_back({name, rules.threshold, rules.patterns});
+    Domain& domain = domains_.emplace_back(Domain{name, rules.threshold, {}});
+    for (const model::GatePattern& pattern : rules.patterns) domain.patterns.emplace_back(pattern);
     for (const model::GateKeyword& keyword : rules.keywords) {
       Keyword entry{Lower(keyword.text), keyword.weight, index};
       if (entry.text.empty()) continue;
@@ -98,7 +164,7 @@ class GateRules::Impl {
         ++at;
         continue;
       }
-      const auto it = by_first_word_.find(lower.substr(at, end - at));
+      const auto it = by_first_word_.find(std::string_view(lower).substr(at, end - at));
       if (it != by_first_word_.end()) {
         for (size_t i : it->second) found[i] |= StandsAt(lower, at, keywords_[i].text);
       }
@@ -118,9 +184,16 @@ class GateRules::Impl {
     for (size_t i = 0; i < keywords_.size(); ++i) {
       if (found[i]) count(keywords_[i].domain, keywords_[i].text, keywords_[i].weight);
     }
+    const Trigrams trigrams(lower);
+    const bool search_all = HasOtherCaseOfAscii(lower);
+    const std::vector<std::string_view> runs = model::ValidUtf8Runs(text);
     for (size_t d = 0; d < domains_.size(); ++d) {
-      for (const model::GatePattern& pattern : domains_[d].patterns) {
-        if (pattern.compiled->Contains(text)) count(d, pattern.regex, pattern.weight);
+      for (const Pattern& pattern : domains_[d].patterns) {
+        if (!search_all && !pattern.MayMatch(trigrams)) continue;
+        const bool matches = std::any_of(runs.begin(), runs.end(), [&](std::string_view run) {
+          return pattern.rule.compiled->Find(run, 0).has_value();
+        });
+        if (matches) count(d, pattern.rule.regex, pattern.rule.weight);
       }
     }
     if (hits != nullptr) {
@@ -158,7 +231,7 @@ class GateRules::Impl {
 
   std::vector<Domain> domains_;  // by name
   std::vector<Keyword> keywords_;
-  std::unordered_map<std::string, std::vector<size_t>> by_first_word_;  // indices of keywords_
+  model::StringMap<std::string, std::vector<size_t>> by_first_word_;  // indices of keywords_
   std::vector<size_t> signs_;  // those that do not begin with a word
 };
 

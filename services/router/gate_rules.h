@@ -19,6 +19,7 @@ inline constexpr size_t kMaxGateBytes = 64 << 10;
 // if that is at least 1 (ties: by name), otherwise `general` does. confidence = q / (q + q of the
 // runner-up): 0.5 is a tie, and it grows with the winner's score and falls with the runner-up's. Of
 // a text longer than kMaxGateBytes the two ends are looked at; the time is linear in its length.
+// Most patterns cost next to nothing: a text that lacks what they require is not searched.
 // Immutable and thread-safe.
 class GateRules {
  public:

@@ -195,7 +195,7 @@ def tokenize(client, text):
     return [token.id for token in client.tokenize(text)]
 
 
-def _texts(domain, data):
+def texts(domain, data):
     """Prompts of the domain: of DATA/<domain>/dev.jsonl, or invented short ones."""
     path = data / domain / "dev.jsonl" if data else ROOT / "training" / "gate" / "prompts.jsonl"
     with path.open(encoding="utf-8") as lines:
@@ -209,7 +209,7 @@ def prompts(client, domains, data, count, max_tokens):
     """The first `count` prompts of each domain as tokens, longer ones passed over."""
     chosen = []
     for domain in domains:
-        tokens = (tokenize(client, text) for text in _texts(domain, data))
+        tokens = (tokenize(client, text) for text in texts(domain, data))
         short = (ids for ids in tokens if len(ids) <= max_tokens)
         chosen.append(list(itertools.islice(short, count)))
         if len(chosen[-1]) < count:
