@@ -102,10 +102,12 @@ and --throughput what serving takes is told as well (docs/bench.md).""",
     parser.add_argument("--markdown", type=Path, required=True, help="the document to write")
     parser.add_argument("--memory", type=Path, help="--out of tests/bench/serving_memory.py")
     parser.add_argument("--throughput", type=Path, help="--out of tests/bench/mixed.py")
+    parser.add_argument("--lm-eval", type=Path, nargs="+", default=[], help="outputs of lm-eval")
     parser.set_defaults(run=run_report)
 
 
 def run_report(arguments: argparse.Namespace) -> None:
+    from .lm_eval_section import lm_eval_section
     from .markdown import render
     from .report import Report
     from .serving import memory_section, throughput_section
@@ -114,13 +116,16 @@ def run_report(arguments: argparse.Namespace) -> None:
     run = json.loads((arguments.out / "run.json").read_text(encoding="utf-8"))
     report = Report(Store(arguments.out), run)
     command = shlex.join(["python", "-m", "ccoe_eval", *sys.argv[1:]])
-    serving = [
+    more = [
         section(json.loads(path.read_text(encoding="utf-8")))
         for path, section in (
             (arguments.memory, memory_section), (arguments.throughput, throughput_section)
         ) if path
     ]  # fmt: skip
-    arguments.markdown.write_text(render(report, command, serving), encoding="utf-8")
+    if arguments.lm_eval:
+        runs = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.lm_eval]
+        more.insert(0, lm_eval_section(runs))
+    arguments.markdown.write_text(render(report, command, more), encoding="utf-8")
     beside = arguments.markdown.with_suffix(".json")
     beside.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
     for aim in report.aims:
@@ -252,6 +257,8 @@ def run_lm_eval(arguments: argparse.Namespace) -> None:
         arguments.server, arguments.domain, chat=not arguments.plain, streams=arguments.streams
     )
     results = evaluate(model, arguments.tasks, arguments.file, arguments.limit)
+    file = f"{arguments.file.parent.name}/{arguments.file.name}" if arguments.file else ""
+    results |= {"domain": arguments.domain, "file": file}
     print(json.dumps(results, indent=1, default=str))
 
 

@@ -128,9 +128,9 @@ def how_section(report: Report, command: str) -> str:
     )
 
 
-def render(report: Report, command: str, serving: list[str]) -> str:
-    """`serving` are the sections that serving.py makes, `command` is what made this document."""
+def render(report: Report, command: str, more: list[str]) -> str:
+    """`more` are further sections, `command` is what made this document."""
     rows = [row_section(row) for row in report.rows.values() if any(row.results.values())]
     sections = ["# Results", aims_section(report), *rows, gate_section(report)]
-    sections += [*serving, how_section(report, command)]
+    sections += [*more, how_section(report, command)]
     return "\n\n".join(s for s in sections if s) + "\n"

@@ -1,5 +1,6 @@
 """From the files of tests/bench to Markdown."""
 
+from ccoe_eval.lm_eval_section import lm_eval_section
 from ccoe_eval.serving import memory_section, throughput_section
 
 COMMON = {"machine": {"cpu": "a CPU", "cores": 2}, "model": "m.gguf", "threads": 2,
@@ -29,3 +30,13 @@ def test_throughput():
                                "output_tokens": 64, "others_cores": 0.1})  # fmt: skip
     assert "| ours | 20.0 | 10.0..30.0 | 1.00 | 100 % |\n| peer | 8.0 | 8.0..8.0 | 2.50 | 90 % |" in text
     assert "stood in" not in text
+
+
+def test_lm_eval():
+    values = {"alias": "t", "sample_len": 5, "acc,none": 0.4, "acc_stderr,none": 0.05,
+              "acc_norm,none": 0.25, "acc_norm_stderr,none": 0.04}  # fmt: skip
+    run = {"results": {"t": values}, "n-samples": {"t": {"original": 43, "effective": 5}}}
+    text = lm_eval_section([run | {"domain": "law", "file": "law/dev.jsonl"},
+                            run | {"domain": "", "file": "law/dev.jsonl"}])  # fmt: skip
+    assert "| t | law/dev.jsonl | law | acc | 5 | 40.0 ± 5.0 |" in text
+    assert "| t | law/dev.jsonl | routed | acc_norm | 5 | 25.0 ± 4.0 |" in text
