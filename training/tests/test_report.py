@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ccoe_eval.markdown import render
+from ccoe_eval.markdown import portable, render
 from ccoe_eval.report import MET, MISSED, UNKNOWN, Report
 from ccoe_eval.store import OtherRun, Store
 
@@ -71,6 +71,13 @@ def test_the_document_tells_commands_and_figures(store):
     assert "python -m ccoe_eval run --out OUT\npython -m ccoe_eval report" in text
     assert "| sql | correct: expert at least 10 points over base | +20.0 [" in text
     assert "99 of 100 (99.0 %)" in text
+
+
+def test_commands_name_no_folder_of_a_machine():
+    command = "python -m ccoe_eval run --server 127.0.0.1:1 --data /a/b --out ../c --limit 8"
+    assert portable(command) == "python -m ccoe_eval run --data DATA --out OUT --limit 8"
+    command = "python -m ccoe_eval report --out /o --markdown ../docs/r.md --memory /t/m.json"
+    assert portable(command) == "python -m ccoe_eval report --out OUT --markdown r.md --memory m.json"
 
 
 def test_a_line_that_was_cut_is_asked_again(store):
