@@ -1,10 +1,8 @@
 """A report as Markdown."""
 
-import re
-
 from .bootstrap import RESAMPLES, Estimate
 from .measure import ARMS, BASE, EXPERT, FEW_SHOT, ROUTED
-from .report import ACCURACIES, Report, RowReport
+from .report import ACCURACIES, Report, RowReport, portable
 
 HEADS = {BASE: "base", FEW_SHOT: "base, 3-shot", EXPERT: "expert", ROUTED: "routed"}
 METRICS = {
@@ -99,14 +97,6 @@ def gate_section(report: Report) -> str:
     )
 
 
-def portable(command: str) -> str:
-    """The command with the names of folders that README uses for them, and the default server."""
-    command = re.sub(r" --server \S+", "", command)
-    for option, name in {"--data": "DATA", "--out": "OUT"}.items():
-        command = re.sub(rf"{option} \S+", f"{option} {name}", command)
-    return re.sub(r"\S*/(\S+\.(?:md|json))", r"\1", command)
-
-
 def how_section(report: Report, command: str) -> str:
     run, depends = report.run, report.run["depends"]
     experts = ", ".join(
@@ -118,7 +108,7 @@ def how_section(report: Report, command: str) -> str:
     facts = [
         f"- Server {depends['server_version']}, arithmetic {depends['arithmetic']}",
         f"- Base model {depends['model']} ({depends['model_digest']})",
-        f"- Experts: {experts}",
+        f"- Experts as they were then, before `scores` wrote into them: {experts}",
         f"- {versions}",
     ]
     if "sandbox" in run:
@@ -126,7 +116,7 @@ def how_section(report: Report, command: str) -> str:
     facts += [
         f"- {name}: {value}" for name, value in depends.items() if name.startswith("data of ")
     ]
-    commands = "\n".join(portable(each) for each in [*run["commands"], command])
+    commands = "\n".join([*run["commands"], portable(command)])
     return "\n\n".join(
         [
             "## How it was measured",

@@ -1,5 +1,6 @@
 """From a run's results to estimates and aims."""
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -181,11 +182,19 @@ def gate(rows: dict[str, RowReport], served: set[str]) -> dict[str, Any]:
     }
 
 
+def portable(command: str) -> str:
+    """The command with the names of folders that README uses for them, and the default server."""
+    command = re.sub(r" --server \S+", "", command)
+    for option, name in {"--data": "DATA", "--out": "OUT"}.items():
+        command = re.sub(rf"{option} \S+", f"{option} {name}", command)
+    return re.sub(r"\S*/(\S+\.(?:md|json))", r"\1", command)
+
+
 class Report:
     """Everything that is told about a run."""
 
     def __init__(self, store: Store, run: dict[str, Any]):
-        self.run = run
+        self.run = run | {"commands": [portable(command) for command in run["commands"]]}
         self.rows = {row.name: RowReport(row, store.read(row.name)) for row in ROWS}
         self.aims = gain_aims(self.rows)
         for report in self.rows.values():

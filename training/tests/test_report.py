@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ccoe_eval.markdown import portable, render
-from ccoe_eval.report import MET, MISSED, UNKNOWN, Report
+from ccoe_eval.markdown import render
+from ccoe_eval.report import MET, MISSED, UNKNOWN, Report, portable
 from ccoe_eval.store import OtherRun, Store
 
 DEPENDS = {"server_version": "1", "arithmetic": "a", "model": "m", "model_digest": "d",
