@@ -121,7 +121,7 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
       state->ports, rpc::OpenPorts(config.server(), *state->metrics, state->router->services()));
   if (!config.admin_listen().empty()) {
     state->admin_service = router::NewAdminService(
-        state->backbone.get(),
+        state->backbone.get(), state->router->transitions(),
         {config.upload_dir(), static_cast<int64_t>(config.max_upload_mib()) << 20});
     rpc::ServerOptions admin;
     admin.listen = config.admin_listen();

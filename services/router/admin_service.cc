@@ -44,17 +44,6 @@ v1::GateConfusion ConfusionProto(const GateConfusion& confusion) {
   return proto;
 }
 
-v1::ExpertVersion ServingProto(const Catalog& catalog, const CatalogEntry& entry) {
-  v1::ExpertVersion proto;
-  *proto.mutable_expert() = ExpertProto(entry);
-  proto.set_state(v1::VERSION_STATE_SERVING);
-  proto.set_progress(1);
-  proto.set_weight(entry.weight);
-  proto.set_share(ShareOf(catalog, entry));
-  proto.set_active_requests(*entry.active_requests);
-  return proto;
-}
-
 // The one that a name and perhaps a version stand for.
 absl::StatusOr<CatalogEntry> FindOne(const Catalog& catalog, const runtime::ExpertKey& key) {
   CCOE_ASSIGN_OR_RETURN(const CatalogEntry* found, FindExpert(catalog, key));
@@ -72,8 +61,8 @@ absl::StatusOr<CatalogEntry> FindOne(const Catalog& catalog, const runtime::Expe
 
 class AdminService final : public v1::AdminService::Service {
  public:
-  AdminService(LocalBackbone* backbone, UploadOptions uploads)
-      : backbone_(*backbone), uploads_(std::move(uploads)) {}
+  AdminService(LocalBackbone* backbone, Transitions* transitions, UploadOptions uploads)
+      : backbone_(*backbone), transitions_(*transitions), uploads_(std::move(uploads)) {}
 
   grpc::Status PushExpert(grpc::ServerContext* context, const v1::PushExpertRequest* request,
                           v1::PushExpertResponse* response) override {
@@ -195,25 +184,12 @@ class AdminService final : public v1::AdminService::Service {
   }
 
   absl::Status List(const std::string& domain, Versions* versions) {
-    // In the order of a version's life, so that one that goes on meanwhile is seen.
-    std::vector<v1::ExpertVersion> all = transitions_.ListLoading();
-    const std::shared_ptr<const Catalog> catalog = backbone_.GetCatalog();
-    for (const CatalogEntry& entry : catalog->experts) all.push_back(ServingProto(*catalog, entry));
-    for (v1::ExpertVersion& version : transitions_.ListDraining())
-      all.push_back(std::move(version));
-    std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
-      return ComesFirst(a.expert(), b.expert());
-    });
-    for (v1::ExpertVersion& version : all) {
+    for (v1::ExpertVersion& version : AllVersions(backbone_, transitions_)) {
       if (!domain.empty() && version.expert().domain() != domain) continue;
-      // One that was met in two states is in the later one.
-      const bool again =
-          !versions->empty() && !ComesFirst(versions->rbegin()->expert(), version.expert());
-      if (again) versions->RemoveLast();
       *versions->Add() = std::move(version);
     }
-    if (!domain.empty() && versions->empty()) return FindDomain(*catalog, domain, 0).status();
-    return absl::OkStatus();
+    if (domain.empty() || !versions->empty()) return absl::OkStatus();
+    return FindDomain(*backbone_.GetCatalog(), domain, 0).status();
   }
 
   template <typename Body>
@@ -226,14 +202,15 @@ class AdminService final : public v1::AdminService::Service {
   }
 
   LocalBackbone& backbone_;
+  Transitions& transitions_;
   const UploadOptions uploads_;
-  Transitions transitions_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, UploadOptions uploads) {
-  return std::make_unique<AdminService>(backbone, std::move(uploads));
+std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, Transitions* transitions,
+                                               UploadOptions uploads) {
+  return std::make_unique<AdminService>(backbone, transitions, std::move(uploads));
 }
 
 }  // namespace ccoe::router

@@ -11,9 +11,12 @@ class Service;
 namespace ccoe::router {
 
 class LocalBackbone;
+class Transitions;
 
 // ccoe.v1.AdminService over an engine in this process. Its calls run on gRPC's own threads and take
-// as long as loading takes. `backbone` outlives it.
-std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, UploadOptions uploads);
+// as long as loading takes. `backbone` and `transitions`, where it tells what is under way, outlive
+// it.
+std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, Transitions* transitions,
+                                               UploadOptions uploads);
 
 }  // namespace ccoe::router

@@ -36,9 +36,10 @@ struct Router::State {
   explicit State(const RouterOptions& options)
       : core(options.backbone, options.metrics, options.limits),
         generation(NewGenerationService(&core)),
-        catalog(NewCatalogService(&core, options.version)) {}
+        catalog(NewCatalogService(&core, &transitions, options.version)) {}
 
   RouterCore core;
+  Transitions transitions;
   std::unique_ptr<grpc::Service> generation;
   std::unique_ptr<grpc::Service> catalog;
 };
@@ -70,6 +71,8 @@ Router::~Router() { state_->core.metrics().SetGaugeSource(nullptr); }
 std::vector<grpc::Service*> Router::services() {
   return {state_->generation.get(), state_->catalog.get()};
 }
+
+Transitions* Router::transitions() { return &state_->transitions; }
 
 bool Router::Drain(absl::Duration timeout) {
   state_->core.admission().StartDraining();

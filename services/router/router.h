@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "common/telemetry/metrics.h"
 #include "services/router/backbone.h"
+#include "services/router/transitions.h"
 #include "services/router/validation.h"
 
 namespace grpc {
@@ -42,6 +43,8 @@ class Router {
 
   // GenerationService and CatalogService; owned by the router.
   std::vector<grpc::Service*> services();
+  // What is listed beside the backbone's catalog. Lives as long as the router.
+  Transitions* transitions();
 
   // Refuses new requests with UNAVAILABLE (DRAINING) and waits for those that run. False when
   // `timeout` passed before the last one ended: those left then end with DRAINING too.

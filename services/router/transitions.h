@@ -51,4 +51,8 @@ class Transitions {
   std::vector<Draining> draining_ ABSL_GUARDED_BY(mutex_);
 };
 
+// Every expert by domain, name and version: those of the backbone's catalog, which is there, those
+// on their way into it and those on their way out of it.
+std::vector<v1::ExpertVersion> AllVersions(const Backbone& backbone, Transitions& transitions);
+
 }  // namespace ccoe::router

@@ -34,7 +34,7 @@ void AdminTest::SetUp() {
   backbone_ = router::LocalBackbone::Create(std::move(options)).value();
   router_ = std::make_unique<router::Router>(
       router::RouterOptions{backbone_.get(), &metrics_, router::Limits(), "1.2.3"});
-  admin_service_ = router::NewAdminService(backbone_.get(),
+  admin_service_ = router::NewAdminService(backbone_.get(), router_->transitions(),
                                            {.folder = uploads(), .max_bytes = int64_t{1} << 20});
   rpc::ServerOptions server;
   server.listen = "127.0.0.1:0";
@@ -103,12 +103,19 @@ v1::ListVersionsResponse AdminTest::Versions(const std::string& domain) {
   return response;
 }
 
-std::vector<std::string> AdminTest::Listed() {
+v1::ListExpertsResponse AdminTest::Experts() {
   grpc::ClientContext context;
   v1::ListExpertsResponse response;
   EXPECT_TRUE(catalog_->ListExperts(&context, {}, &response).ok());
+  return response;
+}
+
+std::vector<std::string> AdminTest::Listed() {
   std::vector<std::string> names;
-  for (const v1::Expert& expert : response.experts()) names.push_back(expert.name());
+  const v1::ListExpertsResponse experts = Experts();
+  for (const v1::Expert& expert : experts.experts()) {
+    if (expert.state() == v1::EXPERT_STATE_READY) names.push_back(expert.name());
+  }
   return names;
 }
 

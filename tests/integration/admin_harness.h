@@ -35,7 +35,8 @@ class AdminTest : public ::testing::Test {
   absl::StatusOr<v1::SetTrafficResponse> SetTraffic(const std::string& domain,
                                                     const std::map<std::string, int>& weights);
   v1::ListVersionsResponse Versions(const std::string& domain = "");
-  // Names of ListExperts.
+  v1::ListExpertsResponse Experts();
+  // Names of those that are ready.
   std::vector<std::string> Listed();
 
   struct Ask {
