@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "ccoe/v1/admin_service.grpc.pb.h"
 #include "common/base/error.h"
@@ -25,15 +24,6 @@ namespace {
 
 // What the states of example prompts may take; those that are not there by then do not count.
 constexpr absl::Duration kConfusionTime = absl::Seconds(30);
-
-// Names files by themselves: the folder that they were uploaded to says nothing to the client.
-absl::Status WithoutFolder(const absl::Status& status, const std::string& folder) {
-  absl::Status named(status.code(),
-                     absl::StrReplaceAll(status.message(), {{absl::StrCat(folder, "/"), ""}}));
-  status.ForEachPayload(
-      [&](absl::string_view type, const absl::Cord& payload) { named.SetPayload(type, payload); });
-  return named;
-}
 
 v1::GateConfusion ConfusionProto(const GateConfusion& confusion) {
   v1::GateConfusion proto;
@@ -61,7 +51,7 @@ absl::StatusOr<CatalogEntry> FindOne(const Catalog& catalog, const runtime::Expe
 
 class AdminService final : public v1::AdminService::Service {
  public:
-  AdminService(LocalBackbone* backbone, Transitions* transitions, UploadOptions uploads)
+  AdminService(LocalBackbone* backbone, Transitions* transitions, rpc::UploadOptions uploads)
       : backbone_(*backbone), transitions_(*transitions), uploads_(std::move(uploads)) {}
 
   grpc::Status PushExpert(grpc::ServerContext* context, const v1::PushExpertRequest* request,
@@ -79,11 +69,11 @@ class AdminService final : public v1::AdminService::Service {
     reader->Read(&first);
     return Answer(context, first, [&]() -> absl::Status {
       if (!first.has_header()) return InvalidField("header", " is not in the first message");
-      CCOE_ASSIGN_OR_RETURN(const std::unique_ptr<Upload> upload,
+      CCOE_ASSIGN_OR_RETURN(const std::unique_ptr<rpc::Upload> upload,
                             Receive(*context, first.header(), *reader));
       const bool validate_only = first.header().validate_only();
-      return WithoutFolder(Push(upload->folder(), validate_only, response->mutable_pushed()),
-                           upload->folder());
+      return upload->WithoutFolder(
+          Push(upload->folder(), validate_only, response->mutable_pushed()));
     });
   }
 
@@ -110,13 +100,13 @@ class AdminService final : public v1::AdminService::Service {
   using Versions = google::protobuf::RepeatedPtrField<v1::ExpertVersion>;
 
   // All files of an upload.
-  absl::StatusOr<std::unique_ptr<Upload>> Receive(
+  absl::StatusOr<std::unique_ptr<rpc::Upload>> Receive(
       const grpc::ServerContext& context, const v1::UploadHeader& header,
       grpc::ServerReader<v1::UploadExpertRequest>& reader) const {
-    std::vector<UploadFile> files;
+    std::vector<rpc::UploadFile> files;
     for (const v1::UploadFile& file : header.files()) files.push_back({file.name(), file.bytes()});
-    CCOE_ASSIGN_OR_RETURN(std::unique_ptr<Upload> upload,
-                          Upload::Begin(uploads_, std::move(files)));
+    CCOE_ASSIGN_OR_RETURN(std::unique_ptr<rpc::Upload> upload,
+                          rpc::Upload::Begin(uploads_, std::move(files)));
     v1::UploadExpertRequest next;
     while (reader.Read(&next)) {
       CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(next));
@@ -203,13 +193,13 @@ class AdminService final : public v1::AdminService::Service {
 
   LocalBackbone& backbone_;
   Transitions& transitions_;
-  const UploadOptions uploads_;
+  const rpc::UploadOptions uploads_;
 };
 
 }  // namespace
 
 std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, Transitions* transitions,
-                                               UploadOptions uploads) {
+                                               rpc::UploadOptions uploads) {
   return std::make_unique<AdminService>(backbone, transitions, std::move(uploads));
 }
 

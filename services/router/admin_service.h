@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "services/router/upload.h"
+#include "common/rpc/upload.h"
 
 namespace grpc {
 class Service;
@@ -17,6 +17,6 @@ class Transitions;
 // as long as loading takes. `backbone` and `transitions`, where it tells what is under way, outlive
 // it.
 std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, Transitions* transitions,
-                                               UploadOptions uploads);
+                                               rpc::UploadOptions uploads);
 
 }  // namespace ccoe::router
