@@ -78,6 +78,11 @@ void NodeObserver::OnLinkChanged(const std::string& address, const absl::Status&
   if (link_listener_) link_listener_();
 }
 
+void NodeObserver::OnExpertsChanged(const std::string& address) {
+  telemetry::LogInfo("experts_changed", {{"expert", address}});
+  if (link_listener_) link_listener_();
+}
+
 std::vector<internal::v1::ExpertDescription> EngineNode::DescribeExperts() const {
   std::vector<internal::v1::ExpertDescription> descriptions;
   for (const runtime::ExpertInfo& info : engine->Experts()) {

@@ -32,7 +32,7 @@ namespace ccoe::rpc {
 class NodeObserver final : public runtime::EngineObserver, public LinkObserver {
  public:
   explicit NodeObserver(telemetry::Metrics& metrics) : metrics_(metrics) {}
-  // Called after each change of a link's state; set before the links start.
+  // Called after each change of a link's state or experts; set before the links start.
   void SetLinkListener(std::function<void()> listener) { link_listener_ = std::move(listener); }
 
   void OnStep(const runtime::StepReport& report) override;
@@ -40,6 +40,7 @@ class NodeObserver final : public runtime::EngineObserver, public LinkObserver {
   void OnHiddenStatesReceived(size_t bytes) override;
   void OnRoundTrip(absl::Duration on_the_way) override;
   void OnLinkChanged(const std::string& address, const absl::Status& state) override;
+  void OnExpertsChanged(const std::string& address) override;
 
  private:
   telemetry::Metrics& metrics_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "common/base/check.h"
+#include "common/base/status_macros.h"
 
 namespace ccoe::testing {
 
@@ -24,27 +25,28 @@ rpc::LinkIdentity IdentityOf(const model::Model& model, compute::Arithmetic arit
 }
 
 std::unique_ptr<ExpertSide> ExpertSide::Start(const std::shared_ptr<const model::Model>& model,
-                                              const std::vector<std::string>& packages, int begin,
-                                              int64_t credit_bytes, const std::string& listen) {
+                                              const ExpertSetup& setup) {
   auto side = std::make_unique<ExpertSide>();
-  EngineSetup setup;
-  setup.cpu.threads = 1;
-  setup.layer_begin = begin;
-  side->engine = MakeEngine(model, setup);
-  for (const std::string& name : packages) {
+  side->begin = setup.begin;
+  EngineSetup engine;
+  engine.cpu.threads = 1;
+  engine.layer_begin = setup.begin;
+  side->engine = MakeEngine(model, engine);
+  for (const std::string& name : setup.packages) {
     CCOE_CHECK(side->engine->AddExpert(TinyPackage(name)).ok());
   }
   rpc::LinkServerOptions links;
-  links.identity = IdentityOf(*model, setup.cpu.arithmetic, begin, 0);
+  links.identity = IdentityOf(*model, engine.cpu.arithmetic, setup.begin, 0);
   links.engine = side->engine.get();
-  links.credit_bytes = credit_bytes;
-  links.base_begin = begin;
+  links.credit_bytes = setup.credit_bytes;
+  links.base_begin = setup.begin;
+  links.linger = setup.linger;
   for (const runtime::ExpertInfo& info : side->engine->Experts()) {
     links.experts.push_back(rpc::DescribeExpert(info, ""));
   }
   side->links = std::make_unique<rpc::LinkServer>(std::move(links));
   rpc::ServerOptions server;
-  server.listen = listen;
+  server.listen = setup.listen;
   server.services = {side->links->service()};
   auto started = rpc::Server::Start(std::move(server));
   if (!started.ok()) ABSL_RAW_LOG(FATAL, "%s", started.status().ToString().c_str());
@@ -56,6 +58,11 @@ ExpertSide::~ExpertSide() {
   server.reset();
   links->Stop();
   engine.reset();
+}
+
+absl::Status ExpertSide::Push(const std::string& package) {
+  CCOE_RETURN_IF_ERROR(engine->AddExpert(TinyPackage(package)));
+  return links->Add(rpc::DescribeExpert(engine->Experts().back(), ""), begin);
 }
 
 std::unique_ptr<runtime::Engine> UnsplitEngine(const std::shared_ptr<const model::Model>& model,
