@@ -12,6 +12,7 @@
 #include "ccoe/internal/v1/config.pb.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/config.h"
+#include "common/rpc/upload_config.h"
 
 namespace ccoe::rpc {
 
@@ -25,8 +26,8 @@ concept HasLimits = requires(Config& config) {
 };
 
 // The flags of a program whose configuration is a protobuf message `Config` with the field
-// `server` and perhaps `engine` and `limits`: --config names a file, and every other flag sets a
-// field over what the file says. Outlives the parser's work.
+// `server` and perhaps `engine`, `limits` and those of uploads: --config names a file, and every
+// other flag sets a field over what the file says. Outlives the parser's work.
 template <typename Config>
 class ConfigFlags {
  public:
@@ -37,6 +38,7 @@ class ConfigFlags {
     app_.add_flag("--print-config", print_, "Print the configuration in effect as JSON and end");
     AddServerFlags();
     if constexpr (HasEngine<Config>) AddEngineFlags();
+    if constexpr (HasUploads<Config>) AddUploadFlags();
   }
 
   // A flag with a value; a std::vector takes many.
@@ -55,8 +57,8 @@ class ConfigFlags {
         flag, [this, set] { overrides_.push_back([set](Config& config) { set(config); }); }, help);
   }
 
-  // After parsing: `defaults`, then the file's values, then the flags'; server, engine
-  // and limits are completed.
+  // After parsing: `defaults`, then the file's values, then the flags'; server, engine, limits and
+  // uploads are completed.
   absl::StatusOr<Config> Load(Config defaults) const {
     Config config = std::move(defaults);
     if (!file_.empty()) CCOE_RETURN_IF_ERROR(LoadConfigFile(file_, &config));
@@ -68,6 +70,7 @@ class ConfigFlags {
     if constexpr (HasLimits<Config>) {
       CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_limits()));
     }
+    if constexpr (HasUploads<Config>) CCOE_RETURN_IF_ERROR(CompleteUploads(&config));
     return config;
   }
   // After parsing: what --print-config or --check-config asks to be printed instead of serving.
@@ -123,6 +126,16 @@ class ConfigFlags {
     Add<int>(
         "--max-context", [](Config& c, const int& v) { c.mutable_engine()->set_max_context(v); },
         "Positions of a session (default 0: the model's context)");
+  }
+
+  void AddUploadFlags() {
+    Add<std::string>(
+        "--upload-dir", [](Config& c, const std::string& v) { c.set_upload_dir(v); },
+        "Folder for packages that are sent until they are loaded (default: the system's for "
+        "temporary files)");
+    Add<int>(
+        "--max-upload-mib", [](Config& c, const int& v) { c.set_max_upload_mib(v); },
+        "Largest package that is sent, in MiB, all files together (default 2048)");
   }
 
   CLI::App& app_;

@@ -98,6 +98,17 @@ std::vector<internal::v1::ExpertDescription> EngineNode::DescribeExperts() const
   return descriptions;
 }
 
+internal::v1::ExpertDescription DescribePackage(const model::ExpertPackage& package) {
+  const model::ExpertManifest& manifest = package.manifest();
+  runtime::ExpertInfo info;
+  info.key = {manifest.name, manifest.version};
+  info.domain = manifest.domain;
+  info.description = manifest.description;
+  info.package_digest = package.digest();
+  info.attach_depth = manifest.attach_depth;
+  return DescribeExpert(info, ReadManifest(package));
+}
+
 absl::StatusOr<std::shared_ptr<const model::Model>> LoadModel(const EngineConfig& config) {
   model::LoadOptions options;
   options.chat_template = config.chat_template();

@@ -67,6 +67,9 @@ struct EngineNode {
   std::vector<internal::v1::ExpertDescription> DescribeExperts() const;
 };
 
+// What the expert of a package says of itself; its folder is read.
+internal::v1::ExpertDescription DescribePackage(const model::ExpertPackage& package);
+
 struct EngineNodeOptions {
   std::string service;  // "backbone" or "expert"
   std::string version;

@@ -46,6 +46,7 @@ class LinkServer::Impl final : public internal::v1::ExpertService::CallbackServi
   }
 
   int sessions() const { return shared_.sessions; }
+  absl::Duration linger() const { return shared_.options.linger; }
 
   absl::Status CheckFed(const ExpertDescription& expert, int base_begin) {
     base::MutexLock lock(&shared_.mutex);
@@ -188,6 +189,7 @@ LinkServer::~LinkServer() { Stop(); }
 
 grpc::Service* LinkServer::service() { return impl_.get(); }
 int LinkServer::sessions() const { return impl_->sessions(); }
+absl::Duration LinkServer::linger() const { return impl_->linger(); }
 absl::Status LinkServer::CheckFed(const ExpertDescription& expert, int base_begin) {
   return impl_->CheckFed(expert, base_begin);
 }

@@ -48,6 +48,7 @@ class LinkServer {
   // To be registered with a server.
   grpc::Service* service();
   int sessions() const;
+  absl::Duration linger() const;
 
   // OK when each backbone that is connected can feed an expert, with the engine's base layers as in
   // LinkServerOptions::base_begin; FAILED_PRECONDITION with MODEL_MISMATCH otherwise, UNAVAILABLE

@@ -14,6 +14,7 @@
 #include "common/rpc/config.h"
 #include "common/rpc/engine_node.h"
 #include "common/rpc/proto_time.h"
+#include "common/rpc/upload_config.h"
 #include "common/runtime/engine.h"
 #include "common/telemetry/metrics.h"
 #include "services/router/admin_service.h"
@@ -85,11 +86,7 @@ absl::Status CompleteServeConfig(ServeConfig* config) {
   CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_engine()));
   CCOE_RETURN_IF_ERROR(rpc::CheckExperts(config->experts()));
   CCOE_RETURN_IF_ERROR(rpc::CheckListen("admin_listen", config->admin_listen()));
-  if (!config->upload_dir().empty()) {
-    CCOE_RETURN_IF_ERROR(rpc::CheckExists("upload_dir", config->upload_dir()));
-  }
-  if (!config->has_max_upload_mib()) config->set_max_upload_mib(2048);
-  CCOE_RETURN_IF_ERROR(rpc::CheckRange("max_upload_mib", config->max_upload_mib(), 1, 1 << 20));
+  CCOE_RETURN_IF_ERROR(rpc::CompleteUploads(config));
   return rpc::CompleteConfig(config->mutable_limits());
 }
 
@@ -121,8 +118,7 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
       state->ports, rpc::OpenPorts(config.server(), *state->metrics, state->router->services()));
   if (!config.admin_listen().empty()) {
     state->admin_service = router::NewAdminService(
-        state->backbone.get(), state->router->transitions(),
-        {config.upload_dir(), static_cast<int64_t>(config.max_upload_mib()) << 20});
+        state->backbone.get(), state->router->transitions(), rpc::UploadsOf(config));
     rpc::ServerOptions admin;
     admin.listen = config.admin_listen();
     admin.services = {state->admin_service.get()};

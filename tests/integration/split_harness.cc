@@ -1,10 +1,14 @@
 #include "tests/integration/split_harness.h"
 
+#include <grpcpp/impl/service_type.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/engine_node.h"
+#include "services/expert/package_service.h"
 
 namespace ccoe::testing {
 
@@ -41,13 +45,21 @@ std::unique_ptr<ExpertSide> ExpertSide::Start(const std::shared_ptr<const model:
   links.credit_bytes = setup.credit_bytes;
   links.base_begin = setup.begin;
   links.linger = setup.linger;
-  for (const runtime::ExpertInfo& info : side->engine->Experts()) {
-    links.experts.push_back(rpc::DescribeExpert(info, ""));
+  links.experts.push_back(rpc::DescribeExpert(side->engine->Experts().front(), ""));  // `general`
+  for (const std::string& name : setup.packages) {
+    links.experts.push_back(rpc::DescribePackage(*TinyPackage(name)));
   }
   side->links = std::make_unique<rpc::LinkServer>(std::move(links));
+  side->packages = expert::NewPackageService(
+      {.model = model,
+       .engine = side->engine.get(),
+       .links = side->links.get(),
+       .layer_begin = setup.begin,
+       .base_begin = setup.begin,
+       .uploads = {.folder = setup.upload_dir, .max_bytes = int64_t{1} << 20}});
   rpc::ServerOptions server;
   server.listen = setup.listen;
-  server.services = {side->links->service()};
+  server.services = {side->links->service(), side->packages.get()};
   auto started = rpc::Server::Start(std::move(server));
   if (!started.ok()) ABSL_RAW_LOG(FATAL, "%s", started.status().ToString().c_str());
   side->server = *std::move(started);
@@ -62,7 +74,7 @@ ExpertSide::~ExpertSide() {
 
 absl::Status ExpertSide::Push(const std::string& package) {
   CCOE_RETURN_IF_ERROR(engine->AddExpert(TinyPackage(package)));
-  return links->Add(rpc::DescribeExpert(engine->Experts().back(), ""), begin);
+  return links->Add(rpc::DescribePackage(*TinyPackage(package)), begin);
 }
 
 std::unique_ptr<runtime::Engine> UnsplitEngine(const std::shared_ptr<const model::Model>& model,

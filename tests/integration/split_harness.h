@@ -12,6 +12,10 @@
 #include "common/rpc/server.h"
 #include "tests/integration/engine_harness.h"
 
+namespace grpc {
+class Service;
+}  // namespace grpc
+
 // Two engines with a link between them, over a real socket.
 namespace ccoe::testing {
 
@@ -35,6 +39,7 @@ struct ExpertSetup {
   int64_t credit_bytes = int64_t{16} << 20;
   std::string listen = "127.0.0.1:0";
   absl::Duration linger = absl::Milliseconds(20);
+  std::string upload_dir = {};
 };
 
 // An expert process within this one: an engine over [begin, layers) behind a link server.
@@ -42,6 +47,7 @@ struct ExpertSide {
   int begin = 0;
   std::unique_ptr<runtime::Engine> engine;
   std::unique_ptr<rpc::LinkServer> links;
+  std::unique_ptr<grpc::Service> packages;
   std::unique_ptr<rpc::Server> server;
 
   static std::unique_ptr<ExpertSide> Start(const std::shared_ptr<const model::Model>& model,
