@@ -21,13 +21,17 @@ concept HasEngine = requires(Config& config) {
   config.mutable_engine();
 };
 template <typename Config>
+concept HasAdmin = requires(Config& config) {
+  config.admin_listen();
+};
+template <typename Config>
 concept HasLimits = requires(Config& config) {
   config.mutable_limits();
 };
 
 // The flags of a program whose configuration is a protobuf message `Config` with the field
-// `server` and perhaps `engine`, `limits` and those of uploads: --config names a file, and every
-// other flag sets a field over what the file says. Outlives the parser's work.
+// `server` and perhaps `engine`, `limits`, `admin_listen` and those of uploads: --config names a
+// file, and every other flag sets a field over what the file says. Outlives the parser's work.
 template <typename Config>
 class ConfigFlags {
  public:
@@ -38,6 +42,7 @@ class ConfigFlags {
     app_.add_flag("--print-config", print_, "Print the configuration in effect as JSON and end");
     AddServerFlags();
     if constexpr (HasEngine<Config>) AddEngineFlags();
+    if constexpr (HasAdmin<Config>) AddAdminFlags();
     if constexpr (HasUploads<Config>) AddUploadFlags();
   }
 
@@ -58,7 +63,7 @@ class ConfigFlags {
   }
 
   // After parsing: `defaults`, then the file's values, then the flags'; server, engine, limits and
-  // uploads are completed.
+  // uploads are completed, admin_listen is checked.
   absl::StatusOr<Config> Load(Config defaults) const {
     Config config = std::move(defaults);
     if (!file_.empty()) CCOE_RETURN_IF_ERROR(LoadConfigFile(file_, &config));
@@ -69,6 +74,9 @@ class ConfigFlags {
     }
     if constexpr (HasLimits<Config>) {
       CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_limits()));
+    }
+    if constexpr (HasAdmin<Config>) {
+      CCOE_RETURN_IF_ERROR(CheckListen("admin_listen", config.admin_listen()));
     }
     if constexpr (HasUploads<Config>) CCOE_RETURN_IF_ERROR(CompleteUploads(&config));
     return config;
@@ -126,6 +134,12 @@ class ConfigFlags {
     Add<int>(
         "--max-context", [](Config& c, const int& v) { c.mutable_engine()->set_max_context(v); },
         "Positions of a session (default 0: the model's context)");
+  }
+
+  void AddAdminFlags() {
+    Add<std::string>(
+        "--admin-listen", [](Config& c, const std::string& v) { c.set_admin_listen(v); },
+        "Address where experts are pushed and popped; not for clients (default: none)");
   }
 
   void AddUploadFlags() {

@@ -180,6 +180,7 @@ std::string NodePorts::ReadyLine() const {
     absl::StrAppend(&line, " health=", server->health_address());
   }
   if (metrics != nullptr) absl::StrAppend(&line, " metrics=", metrics->address());
+  if (admin != nullptr) absl::StrAppend(&line, " admin=", admin->address());
   return line + "\n";
 }
 
@@ -193,6 +194,15 @@ absl::StatusOr<NodePorts> OpenPorts(const ServerConfig& config, const telemetry:
     CCOE_ASSIGN_OR_RETURN(ports.metrics, telemetry::MetricsServer::Start(listen, metrics));
   }
   return ports;
+}
+
+absl::Status OpenAdmin(const std::string& listen, grpc::Service* service, NodePorts* ports) {
+  if (listen.empty()) return absl::OkStatus();
+  ServerOptions options;
+  options.listen = listen;
+  options.services = {service};
+  CCOE_ASSIGN_OR_RETURN(ports->admin, Server::Start(options));
+  return absl::OkStatus();
 }
 
 }  // namespace ccoe::rpc

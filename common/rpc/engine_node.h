@@ -96,13 +96,16 @@ absl::StatusOr<EngineNode> StartEngineNode(const internal::v1::EngineConfig& con
 struct NodePorts {
   std::unique_ptr<Server> server;
   std::unique_ptr<telemetry::MetricsServer> metrics;  // null: not asked for
+  std::unique_ptr<Server> admin;                      // null: not asked for
 
-  // "listening listen=ADDRESS [health=ADDRESS] [metrics=HOST:PORT]\n"
+  // "listening listen=ADDRESS [health=ADDRESS] [metrics=HOST:PORT] [admin=ADDRESS]\n"
   std::string ReadyLine() const;
 };
 
 absl::StatusOr<NodePorts> OpenPorts(const internal::v1::ServerConfig& config,
                                     const telemetry::Metrics& metrics,
                                     std::vector<grpc::Service*> services);
+// The port of a service that may change what is served; none for an empty address.
+absl::Status OpenAdmin(const std::string& listen, grpc::Service* service, NodePorts* ports);
 
 }  // namespace ccoe::rpc

@@ -122,9 +122,6 @@ void AddServe(CLI::App& app, Action* action) {
   flags->Add<std::string>(
       "--experts", [](Config& c, const std::string& v) { c.set_experts(v); },
       "Folder whose subfolders are expert packages (default: `general` alone)");
-  flags->Add<std::string>(
-      "--admin-listen", [](Config& c, const std::string& v) { c.set_admin_listen(v); },
-      "Address where experts are pushed and popped; not for clients (default: none)");
   command->footer(kExamples);
   command->callback([flags, action] {
     *action = [flags](Context& context) { return RunServe(context, *flags); };

@@ -14,8 +14,9 @@
 #include "common/telemetry/log.h"
 #include "services/router/catalog.h"
 #include "services/router/convert.h"
+#include "services/router/expert_host.h"
 #include "services/router/gate_confusion.h"
-#include "services/router/local_backbone.h"
+#include "services/router/router_core.h"
 #include "services/router/transitions.h"
 #include "services/router/validation.h"
 
@@ -32,6 +33,12 @@ v1::GateConfusion ConfusionProto(const GateConfusion& confusion) {
   proto.set_moved(confusion.moved);
   proto.set_own(confusion.own);
   return proto;
+}
+
+// Of a PushExpertRequest or an UploadHeader.
+template <typename Request>
+PushOptions OptionsOf(const Request& request) {
+  return {{request.nodes().begin(), request.nodes().end()}, request.validate_only()};
 }
 
 // The one that a name and perhaps a version stand for.
@@ -51,14 +58,17 @@ absl::StatusOr<CatalogEntry> FindOne(const Catalog& catalog, const runtime::Expe
 
 class AdminService final : public v1::AdminService::Service {
  public:
-  AdminService(LocalBackbone* backbone, Transitions* transitions, rpc::UploadOptions uploads)
-      : backbone_(*backbone), transitions_(*transitions), uploads_(std::move(uploads)) {}
+  explicit AdminService(AdminServiceOptions options)
+      : core_(*options.core),
+        transitions_(*options.transitions),
+        host_(*options.host),
+        uploads_(std::move(options.uploads)) {}
 
   grpc::Status PushExpert(grpc::ServerContext* context, const v1::PushExpertRequest* request,
                           v1::PushExpertResponse* response) override {
     return Answer(context, *request, [&]() -> absl::Status {
       if (request->folder().empty()) return InvalidField("folder", " is empty");
-      return Push(request->folder(), request->validate_only(), response);
+      return Push(request->folder(), OptionsOf(*request), response);
     });
   }
 
@@ -71,9 +81,8 @@ class AdminService final : public v1::AdminService::Service {
       if (!first.has_header()) return InvalidField("header", " is not in the first message");
       CCOE_ASSIGN_OR_RETURN(const std::unique_ptr<rpc::Upload> upload,
                             Receive(*context, first.header(), *reader));
-      const bool validate_only = first.header().validate_only();
       return upload->WithoutFolder(
-          Push(upload->folder(), validate_only, response->mutable_pushed()));
+          Push(upload->folder(), OptionsOf(first.header()), response->mutable_pushed()));
     });
   }
 
@@ -120,22 +129,25 @@ class AdminService final : public v1::AdminService::Service {
     return upload;
   }
 
-  absl::Status Push(const std::string& folder, bool validate_only,
+  absl::Status Push(const std::string& folder, const PushOptions& push,
                     v1::PushExpertResponse* response) {
     const absl::Time begin = absl::Now();
+    CCOE_RETURN_IF_ERROR(core_.GetCatalog().status());
     Transitions::Loading loading(&transitions_);
     model::ExpertLoadOptions options;
     options.on_manifest = [&](const model::ExpertManifest& manifest) { loading.Begin(manifest); };
     options.progress = [&](double part) { loading.SetProgress(part); };
     CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(folder, options));
-    CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry, backbone_.Check(package));
-    const StateOf state = StatesFrom(backbone_, absl::Now() + kConfusionTime);
-    for (const GateConfusion& confusion : CompareGates(*backbone_.GetCatalog(), entry, state)) {
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry, host_.Check(package));
+    Backbone& backbone = core_.backbone();
+    const StateOf state = StatesFrom(backbone, absl::Now() + kConfusionTime);
+    for (const GateConfusion& confusion : CompareGates(*backbone.GetCatalog(), entry, state)) {
       *response->add_confusion() = ConfusionProto(confusion);
     }
     *response->mutable_expert() = ExpertProto(entry);
-    if (validate_only) return absl::OkStatus();
-    CCOE_RETURN_IF_ERROR(backbone_.Push(package));
+    CCOE_RETURN_IF_ERROR(host_.Push(package, push));
+    if (push.validate_only) return absl::OkStatus();
+    transitions_.DropDraining(entry);
     const model::ExpertManifest& manifest = package->manifest();
     telemetry::LogInfo("expert_pushed", {{"expert", manifest.name},
                                          {"version", manifest.version},
@@ -146,12 +158,22 @@ class AdminService final : public v1::AdminService::Service {
 
   absl::Status Pop(const v1::PopExpertRequest& request, v1::PopExpertResponse* response) {
     if (request.name().empty()) return InvalidField("name", " is empty");
+    if (request.name() == runtime::kGeneralExpert) {
+      return absl::InvalidArgumentError("`general` is the base model and stays");
+    }
     {
-      // The entry's lease goes before the log says so.
+      // The entry's lease, and the catalog's, go before the log says so.
+      CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
       CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry,
-                            FindOne(*backbone_.GetCatalog(), {request.name(), request.version()}));
-      transitions_.AddDraining(entry);
-      CCOE_RETURN_IF_ERROR(backbone_.Pop(entry.info.key));
+                            FindOne(*catalog, {request.name(), request.version()}));
+      // It is seen as draining before it leaves the catalog.
+      transitions_.AddDraining(entry, absl::InfiniteFuture());
+      const absl::StatusOr<absl::Duration> stays = host_.Pop(entry.info.key);
+      if (!stays.ok()) {
+        transitions_.DropDraining(entry);
+        return stays.status();
+      }
+      transitions_.AddDraining(entry, absl::Now() + *stays);
       *response->mutable_expert() = ExpertProto(entry);
     }
     telemetry::LogInfo("expert_popped", {{"expert", response->expert().name()},
@@ -168,18 +190,19 @@ class AdminService final : public v1::AdminService::Service {
       weights.push_back({{given.name(), given.version()}, given.weight()});
       absl::StrAppend(&text, text.empty() ? "" : " ", given.version(), "=", given.weight());
     }
-    CCOE_RETURN_IF_ERROR(backbone_.SetTraffic(request.domain(), weights));
+    CCOE_RETURN_IF_ERROR(host_.SetTraffic(request.domain(), weights));
     telemetry::LogInfo("traffic_set", {{"domain", request.domain()}, {"weights", text}});
     return absl::OkStatus();
   }
 
   absl::Status List(const std::string& domain, Versions* versions) {
-    for (v1::ExpertVersion& version : AllVersions(backbone_, transitions_)) {
+    CCOE_RETURN_IF_ERROR(core_.GetCatalog().status());
+    for (v1::ExpertVersion& version : AllVersions(core_.backbone(), transitions_)) {
       if (!domain.empty() && version.expert().domain() != domain) continue;
       *versions->Add() = std::move(version);
     }
     if (domain.empty() || !versions->empty()) return absl::OkStatus();
-    return FindDomain(*backbone_.GetCatalog(), domain, 0).status();
+    return FindDomain(*core_.backbone().GetCatalog(), domain, 0).status();
   }
 
   template <typename Body>
@@ -191,16 +214,16 @@ class AdminService final : public v1::AdminService::Service {
     return rpc::ToGrpcStatus(status);
   }
 
-  LocalBackbone& backbone_;
+  RouterCore& core_;
   Transitions& transitions_;
+  ExpertHost& host_;
   const rpc::UploadOptions uploads_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, Transitions* transitions,
-                                               rpc::UploadOptions uploads) {
-  return std::make_unique<AdminService>(backbone, transitions, std::move(uploads));
+std::unique_ptr<grpc::Service> NewAdminService(AdminServiceOptions options) {
+  return std::make_unique<AdminService>(std::move(options));
 }
 
 }  // namespace ccoe::router

@@ -5,6 +5,7 @@
 #include "ccoe/internal/v1/config.pb.h"
 #include "common/base/error.h"
 #include "common/rpc/proto_time.h"
+#include "services/router/admin_service.h"
 #include "services/router/catalog.h"
 #include "services/router/catalog_service.h"
 #include "services/router/generation_service.h"
@@ -72,7 +73,10 @@ std::vector<grpc::Service*> Router::services() {
   return {state_->generation.get(), state_->catalog.get()};
 }
 
-Transitions* Router::transitions() { return &state_->transitions; }
+std::unique_ptr<grpc::Service> Router::NewAdminService(ExpertHost* host,
+                                                       rpc::UploadOptions uploads) {
+  return router::NewAdminService({&state_->core, &state_->transitions, host, std::move(uploads)});
+}
 
 bool Router::Drain(absl::Duration timeout) {
   state_->core.admission().StartDraining();

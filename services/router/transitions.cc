@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "services/router/catalog.h"
 #include "services/router/convert.h"
 
@@ -49,20 +50,31 @@ void Transitions::Loading::SetProgress(double part) {
   place_->mutable_expert()->set_load_progress(part);
 }
 
-void Transitions::AddDraining(const CatalogEntry& entry) {
-  if (entry.lease == nullptr) return;
+void Transitions::AddDraining(const CatalogEntry& entry, absl::Time until) {
   Draining draining;
   *draining.version.mutable_expert() = ExpertProto(entry);
   draining.version.mutable_expert()->set_state(v1::EXPERT_STATE_DRAINING);
   draining.version.set_state(v1::VERSION_STATE_DRAINING);
   draining.version.set_progress(1);
   draining.active_requests = entry.active_requests;
-  draining.lease = entry.lease;
+  if (entry.lease != nullptr) draining.lease = entry.lease;
+  draining.until = until;
   base::MutexLock lock(&mutex_);
-  const bool known = std::any_of(draining_.begin(), draining_.end(), [&](const Draining& other) {
-    return other.active_requests == entry.active_requests;
+  for (Draining& known : draining_) {
+    if (known.active_requests != entry.active_requests) continue;
+    known.until = until;
+    return;
+  }
+  draining_.push_back(std::move(draining));
+}
+
+void Transitions::DropDraining(const CatalogEntry& entry) {
+  const v1::Expert expert = ExpertProto(entry);
+  base::MutexLock lock(&mutex_);
+  std::erase_if(draining_, [&](const Draining& draining) {
+    const v1::Expert& known = draining.version.expert();
+    return known.name() == expert.name() && known.version() == expert.version();
   });
-  if (!known) draining_.push_back(std::move(draining));
 }
 
 std::vector<v1::ExpertVersion> Transitions::ListLoading() const {
@@ -71,8 +83,13 @@ std::vector<v1::ExpertVersion> Transitions::ListLoading() const {
 }
 
 std::vector<v1::ExpertVersion> Transitions::ListDraining() {
+  const absl::Time now = absl::Now();
   base::MutexLock lock(&mutex_);
-  std::erase_if(draining_, [](const Draining& draining) { return draining.lease.expired(); });
+  std::erase_if(draining_, [&](const Draining& draining) {
+    const bool free =
+        draining.lease.has_value() ? draining.lease->expired() : *draining.active_requests == 0;
+    return free && now >= draining.until;
+  });
   std::vector<v1::ExpertVersion> versions;
   for (Draining& draining : draining_) {
     versions.push_back(draining.version);

@@ -59,7 +59,9 @@ std::unique_ptr<ExpertSide> ExpertSide::Start(const std::shared_ptr<const model:
        .uploads = {.folder = setup.upload_dir, .max_bytes = int64_t{1} << 20}});
   rpc::ServerOptions server;
   server.listen = setup.listen;
-  server.services = {side->links->service(), side->packages.get()};
+  server.services = {side->links->service(), setup.package_service != nullptr
+                                                 ? setup.package_service
+                                                 : side->packages.get()};
   auto started = rpc::Server::Start(std::move(server));
   if (!started.ok()) ABSL_RAW_LOG(FATAL, "%s", started.status().ToString().c_str());
   side->server = *std::move(started);

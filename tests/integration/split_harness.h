@@ -40,6 +40,7 @@ struct ExpertSetup {
   std::string listen = "127.0.0.1:0";
   absl::Duration linger = absl::Milliseconds(20);
   std::string upload_dir = {};
+  grpc::Service* package_service = nullptr;  // instead of the real one; outlives the process
 };
 
 // An expert process within this one: an engine over [begin, layers) behind a link server.
