@@ -110,6 +110,7 @@ absl::StatusOr<std::vector<std::string>> NodesFor(const Catalog& catalog,
                                                   const std::vector<std::string>& asked) {
   if (!asked.empty()) return CheckAsked(catalog, asked);
   std::set<std::string> nodes;
+  const CatalogEntry* served = Find(catalog, {manifest.name, manifest.version});
   for (const CatalogEntry& entry : catalog.experts) {
     if (entry.info.domain != manifest.domain) continue;
     nodes.insert(entry.nodes.begin(), entry.nodes.end());
@@ -123,6 +124,14 @@ absl::StatusOr<std::vector<std::string>> NodesFor(const Catalog& catalog,
     return absl::FailedPreconditionError(
         absl::StrCat("no expert process that is connected computes the layers from ",
                      manifest.attach_depth, " on; start one with --layer-begin"));
+  }
+  if (served != nullptr) {
+    for (const std::string& address : served->nodes) nodes.erase(address);
+    if (nodes.empty()) {
+      return absl::AlreadyExistsError(absl::StrCat(
+          "expert ", manifest.name, " ", manifest.version,
+          " is served already where its domain is; name the nodes that are to have it as well"));
+    }
   }
   return std::vector<std::string>(nodes.begin(), nodes.end());
 }
@@ -139,9 +148,10 @@ absl::StatusOr<CatalogEntry> RemoteExpertHost::Check(const Package& package) con
                      " and attaches at layer ", manifest.attach_depth, "; ", model.name, " is ",
                      model.digest, " with ", model.layers, " layers"));
   }
-  if (Find(*catalog, KeyOf(*package)) != nullptr) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("expert ", manifest.name, " ", manifest.version, " is served already"));
+  const CatalogEntry* served = Find(*catalog, KeyOf(*package));
+  if (served != nullptr && served->info.package_digest != package->digest()) {
+    return absl::AlreadyExistsError(absl::StrCat("another expert ", manifest.name, " ",
+                                                 manifest.version, " is served already"));
   }
   CatalogEntry entry;
   entry.info.key = KeyOf(*package);
@@ -155,8 +165,10 @@ absl::StatusOr<CatalogEntry> RemoteExpertHost::Check(const Package& package) con
 }
 
 absl::Status RemoteExpertHost::Push(const Package& package, const PushOptions& options) {
+  const runtime::ExpertKey key = KeyOf(*package);
+  const std::shared_ptr<const Catalog> before = backbone_.GetCatalog();
   CCOE_ASSIGN_OR_RETURN(const std::vector<std::string> nodes,
-                        NodesFor(*backbone_.GetCatalog(), package->manifest(), options.nodes));
+                        NodesFor(*before, package->manifest(), options.nodes));
   const absl::Time deadline = absl::Now() + kPushTimeout;
   Pushes pushes;
   pushes.reserve(nodes.size());
@@ -166,8 +178,7 @@ absl::Status RemoteExpertHost::Push(const Package& package, const PushOptions& o
   if (options.validate_only) return SendAll(*package, NodePush::Purpose::kCheck, pushes);
   CCOE_RETURN_IF_ERROR(SendAll(*package, NodePush::Purpose::kServe, pushes));
 
-  const runtime::ExpertKey key = KeyOf(*package);
-  backbone_.ForgetWeight(key);
+  if (Find(*before, key) == nullptr) backbone_.ForgetWeight(key);
   for (const auto& push : pushes) {
     const absl::Status status = push->Commit();
     if (!status.ok()) return GiveUp(key, nodes, status);

@@ -13,9 +13,10 @@ namespace ccoe::router {
 class RemoteBackbone;
 
 // The expert processes that a push comes to, by address: those that are asked for, or those that
-// serve its domain, or where nobody does all that compute the layers from its attach depth on. A
-// pure function. INVALID_ARGUMENT for one that is not connected or comes twice; FAILED_PRECONDITION
-// when there are none.
+// serve its domain, or where nobody does all that compute the layers from its attach depth on; of
+// the latter those that do not have the version yet. A pure function. INVALID_ARGUMENT for one that
+// is not connected or comes twice; FAILED_PRECONDITION when there are none; ALREADY_EXISTS when all
+// have it.
 absl::StatusOr<std::vector<std::string>> NodesFor(const Catalog& catalog,
                                                   const model::ExpertManifest& manifest,
                                                   const std::vector<std::string>& asked);
@@ -29,7 +30,8 @@ class RemoteExpertHost final : public ExpertHost {
                             absl::Duration news_timeout = absl::Seconds(10))
       : backbone_(*backbone), news_timeout_(news_timeout) {}
 
-  // By the base model's digest and depth alone; the expert processes check the rest.
+  // By the base model's digest and depth alone; the expert processes check the rest. A package that
+  // is served may come to further ones.
   absl::StatusOr<CatalogEntry> Check(
       const std::shared_ptr<const model::ExpertPackage>& package) const override;
   // All nodes take it, or none. UNAVAILABLE besides, for one that is not reached, or a backbone

@@ -175,6 +175,18 @@ TEST_F(SplitAdminTest, NodesAreChosenByDomainAndByName) {
   EXPECT_THAT(At(0), ElementsAre("general", "tiny-full"));
   ASSERT_TRUE(Pop("tiny-lora", "1.0.0").ok());
   EXPECT_EQ(VersionOf(Generate("go", {.domain = kDomain})), "2.0.0");
+
+  // A version may come to further processes, as the same package alone.
+  ASSERT_TRUE(SetTraffic(kDomain, {{"2.0.0", 5}}).ok());
+  const std::string second = scratch() + "/2.0.0";
+  EXPECT_TRUE(PushTo(second, {Address(0)}).ok());
+  EXPECT_THAT(At(0), ElementsAre("general", "tiny-full", "tiny-lora"));
+  const v1::ListVersionsResponse versions = Versions(kDomain);
+  EXPECT_EQ(versions.versions().rbegin()->weight(), 5);
+  EXPECT_EQ(Push(second).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(PushTo(second, {Address(1)}).code(), absl::StatusCode::kAlreadyExists);
+  ReplaceIn(second + "/expert.json", "\"attach_depth\": 2", "\"attach_depth\":  2");
+  EXPECT_EQ(PushTo(second, {Address(0)}).code(), absl::StatusCode::kAlreadyExists);
 }
 
 TEST_F(SplitAdminTest, ATrialServesNothing) {

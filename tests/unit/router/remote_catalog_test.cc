@@ -103,8 +103,11 @@ class NodesForTest : public ::testing::Test {
     Update(response, &remote_);
   }
   absl::StatusOr<std::vector<std::string>> NodesOf(const std::string& domain, int depth,
-                                                   const std::vector<std::string>& asked) const {
+                                                   const std::vector<std::string>& asked,
+                                                   const std::string& version = "9") const {
     model::ExpertManifest manifest;
+    manifest.name = domain;
+    manifest.version = version;
     manifest.domain = domain;
     manifest.attach_depth = depth;
     return NodesFor(*remote_.Get(), manifest, asked);
@@ -117,6 +120,17 @@ TEST_F(NodesForTest, ThoseThatServeTheDomainComeFirst) {
   EXPECT_THAT(*NodesOf("sql", 20, {}), ElementsAre("a:1", "b:1", "c:1"));
   EXPECT_THAT(*NodesOf("sql", 18, {}), ElementsAre("a:1"));
   EXPECT_TRUE(absl::IsFailedPrecondition(NodesOf("sql", 17, {}).status()));
+  EXPECT_THAT(*NodesOf("law", 18, {}, "1"), ElementsAre("c:1"));  // the others have it
+}
+
+TEST_F(NodesForTest, OneThatAllHaveIsThere) {
+  WatchResponse response;
+  AddLaw("1", {"a:1"}, &response);
+  AddProcess("a:1", 18, true, &response);
+  AddProcess("b:1", 18, true, &response);
+  Update(response, &remote_);
+  EXPECT_TRUE(absl::IsAlreadyExists(NodesOf("law", 18, {}, "1").status()));
+  EXPECT_THAT(*NodesOf("law", 18, {"b:1"}, "1"), ElementsAre("b:1"));
 }
 
 TEST_F(NodesForTest, ThoseThatAreAskedForAreConnectedAndComeOnce) {
