@@ -12,6 +12,7 @@
 #include "ccoe/internal/v1/config.pb.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/config.h"
+#include "common/rpc/upload_config.h"
 
 namespace ccoe::rpc {
 
@@ -20,13 +21,17 @@ concept HasEngine = requires(Config& config) {
   config.mutable_engine();
 };
 template <typename Config>
+concept HasAdmin = requires(Config& config) {
+  config.admin_listen();
+};
+template <typename Config>
 concept HasLimits = requires(Config& config) {
   config.mutable_limits();
 };
 
 // The flags of a program whose configuration is a protobuf message `Config` with the field
-// `server` and perhaps `engine` and `limits`: --config names a file, and every other flag sets a
-// field over what the file says. Outlives the parser's work.
+// `server` and perhaps `engine`, `limits`, `admin_listen` and those of uploads: --config names a
+// file, and every other flag sets a field over what the file says. Outlives the parser's work.
 template <typename Config>
 class ConfigFlags {
  public:
@@ -37,6 +42,8 @@ class ConfigFlags {
     app_.add_flag("--print-config", print_, "Print the configuration in effect as JSON and end");
     AddServerFlags();
     if constexpr (HasEngine<Config>) AddEngineFlags();
+    if constexpr (HasAdmin<Config>) AddAdminFlags();
+    if constexpr (HasUploads<Config>) AddUploadFlags();
   }
 
   // A flag with a value; a std::vector takes many.
@@ -55,8 +62,8 @@ class ConfigFlags {
         flag, [this, set] { overrides_.push_back([set](Config& config) { set(config); }); }, help);
   }
 
-  // After parsing: `defaults`, then the file's values, then the flags'; server, engine
-  // and limits are completed.
+  // After parsing: `defaults`, then the file's values, then the flags'; server, engine, limits and
+  // uploads are completed, admin_listen is checked.
   absl::StatusOr<Config> Load(Config defaults) const {
     Config config = std::move(defaults);
     if (!file_.empty()) CCOE_RETURN_IF_ERROR(LoadConfigFile(file_, &config));
@@ -68,6 +75,10 @@ class ConfigFlags {
     if constexpr (HasLimits<Config>) {
       CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_limits()));
     }
+    if constexpr (HasAdmin<Config>) {
+      CCOE_RETURN_IF_ERROR(CheckListen("admin_listen", config.admin_listen()));
+    }
+    if constexpr (HasUploads<Config>) CCOE_RETURN_IF_ERROR(CompleteUploads(&config));
     return config;
   }
   // After parsing: what --print-config or --check-config asks to be printed instead of serving.
@@ -126,6 +137,22 @@ class ConfigFlags {
     AddSwitch(
         "--quantize-experts", [](Config& c) { c.mutable_engine()->set_quantize_experts(true); },
         "Quantise whole-layer experts as the model is: less memory, other tokens");
+  }
+
+  void AddAdminFlags() {
+    Add<std::string>(
+        "--admin-listen", [](Config& c, const std::string& v) { c.set_admin_listen(v); },
+        "Address where experts are pushed and popped; not for clients (default: none)");
+  }
+
+  void AddUploadFlags() {
+    Add<std::string>(
+        "--upload-dir", [](Config& c, const std::string& v) { c.set_upload_dir(v); },
+        "Folder for packages that are sent until they are loaded (default: the system's for "
+        "temporary files)");
+    Add<int>(
+        "--max-upload-mib", [](Config& c, const int& v) { c.set_max_upload_mib(v); },
+        "Largest package that is sent, in MiB, all files together (default 2048)");
   }
 
   CLI::App& app_;

@@ -78,19 +78,29 @@ void NodeObserver::OnLinkChanged(const std::string& address, const absl::Status&
   if (link_listener_) link_listener_();
 }
 
+void NodeObserver::OnExpertsChanged(const std::string& address) {
+  telemetry::LogInfo("experts_changed", {{"expert", address}});
+  if (link_listener_) link_listener_();
+}
+
 std::vector<internal::v1::ExpertDescription> EngineNode::DescribeExperts() const {
   std::vector<internal::v1::ExpertDescription> descriptions;
   for (const runtime::ExpertInfo& info : engine->Experts()) {
     std::string manifest;
     bool local = info.package_digest.empty();
     for (const auto& package : packages) {
-      if (package->digest() != info.package_digest) continue;
+      if (engine->Describe(*package).package_digest != info.package_digest) continue;
       manifest = ReadManifest(*package);
       local = true;
     }
     if (local) descriptions.push_back(DescribeExpert(info, manifest));
   }
   return descriptions;
+}
+
+internal::v1::ExpertDescription DescribePackage(const runtime::Engine& engine,
+                                                const model::ExpertPackage& package) {
+  return DescribeExpert(engine.Describe(package), ReadManifest(package));
 }
 
 absl::StatusOr<std::shared_ptr<const model::Model>> LoadModel(const EngineConfig& config) {
@@ -165,6 +175,7 @@ std::string NodePorts::ReadyLine() const {
     absl::StrAppend(&line, " health=", server->health_address());
   }
   if (metrics != nullptr) absl::StrAppend(&line, " metrics=", metrics->address());
+  if (admin != nullptr) absl::StrAppend(&line, " admin=", admin->address());
   return line + "\n";
 }
 
@@ -178,6 +189,15 @@ absl::StatusOr<NodePorts> OpenPorts(const ServerConfig& config, const telemetry:
     CCOE_ASSIGN_OR_RETURN(ports.metrics, telemetry::MetricsServer::Start(listen, metrics));
   }
   return ports;
+}
+
+absl::Status OpenAdmin(const std::string& listen, grpc::Service* service, NodePorts* ports) {
+  if (listen.empty()) return absl::OkStatus();
+  ServerOptions options;
+  options.listen = listen;
+  options.services = {service};
+  CCOE_ASSIGN_OR_RETURN(ports->admin, Server::Start(options));
+  return absl::OkStatus();
 }
 
 }  // namespace ccoe::rpc

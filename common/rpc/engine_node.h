@@ -32,7 +32,7 @@ namespace ccoe::rpc {
 class NodeObserver final : public runtime::EngineObserver, public LinkObserver {
  public:
   explicit NodeObserver(telemetry::Metrics& metrics) : metrics_(metrics) {}
-  // Called after each change of a link's state; set before the links start.
+  // Called after each change of a link's state or experts; set before the links start.
   void SetLinkListener(std::function<void()> listener) { link_listener_ = std::move(listener); }
 
   void OnStep(const runtime::StepReport& report) override;
@@ -40,6 +40,7 @@ class NodeObserver final : public runtime::EngineObserver, public LinkObserver {
   void OnHiddenStatesReceived(size_t bytes) override;
   void OnRoundTrip(absl::Duration on_the_way) override;
   void OnLinkChanged(const std::string& address, const absl::Status& state) override;
+  void OnExpertsChanged(const std::string& address) override;
 
  private:
   telemetry::Metrics& metrics_;
@@ -65,6 +66,10 @@ struct EngineNode {
   // What the engine's own experts say of themselves.
   std::vector<internal::v1::ExpertDescription> DescribeExperts() const;
 };
+
+// What the expert of a package says of itself in an engine; its folder is read.
+internal::v1::ExpertDescription DescribePackage(const runtime::Engine& engine,
+                                                const model::ExpertPackage& package);
 
 struct EngineNodeOptions {
   std::string service;  // "backbone" or "expert"
@@ -92,13 +97,16 @@ absl::StatusOr<EngineNode> StartEngineNode(const internal::v1::EngineConfig& con
 struct NodePorts {
   std::unique_ptr<Server> server;
   std::unique_ptr<telemetry::MetricsServer> metrics;  // null: not asked for
+  std::unique_ptr<Server> admin;                      // null: not asked for
 
-  // "listening listen=ADDRESS [health=ADDRESS] [metrics=HOST:PORT]\n"
+  // "listening listen=ADDRESS [health=ADDRESS] [metrics=HOST:PORT] [admin=ADDRESS]\n"
   std::string ReadyLine() const;
 };
 
 absl::StatusOr<NodePorts> OpenPorts(const internal::v1::ServerConfig& config,
                                     const telemetry::Metrics& metrics,
                                     std::vector<grpc::Service*> services);
+// The port of a service that may change what is served; none for an empty address.
+absl::Status OpenAdmin(const std::string& listen, grpc::Service* service, NodePorts* ports);
 
 }  // namespace ccoe::rpc

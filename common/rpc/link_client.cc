@@ -16,107 +16,16 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/link_connection.h"
 #include "common/rpc/link_frames.h"
+#include "common/rpc/link_replica.h"
 #include "common/telemetry/log.h"
 
 namespace ccoe::rpc {
 namespace {
 
-using internal::v1::LinkRequest;
 using internal::v1::LinkResponse;
-using runtime::HiddenRows;
-using runtime::SessionId;
 
 // A link that stood this long is tried again at once when it is lost.
 constexpr absl::Duration kStableAfter = absl::Seconds(5);
-
-// An expert at the other end. Lives as long as the client; is attached to one connection after
-// another. What the engine says while there is none is dropped: the removal of the replica, which
-// is on its way to the engine, moves or fails those sessions.
-class Replica final : public runtime::RemoteExpert {
- public:
-  Replica(int hidden, LinkObserver* observer) : hidden_(hidden), observer_(observer) {}
-
-  void Attach(std::shared_ptr<LinkConnection> connection, uint32_t index, int credit_rows) {
-    base::MutexLock lock(&mutex_);
-    connection_ = std::move(connection);
-    index_ = index;
-    window_ = credit_rows;
-    credit_ = credit_rows;
-  }
-
-  void Detach() {
-    base::MutexLock lock(&mutex_);
-    connection_ = nullptr;
-    credit_ = 0;
-  }
-
-  absl::Status AddCredit(const internal::v1::Credit& credit) {
-    base::MutexLock lock(&mutex_);
-    const int64_t bytes = int64_t{credit.rows()} * hidden_ * sizeof(float);
-    if (credit.rows() < 0 || credit.bytes() != bytes || credit.rows() > window_ - credit_) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("credit of ", credit.rows(), " rows and ", credit.bytes(), " bytes"));
-    }
-    credit_ += credit.rows();
-    return absl::OkStatus();
-  }
-
-  int CreditRows() const override {
-    base::MutexLock lock(&mutex_);
-    return credit_;
-  }
-
-  void OpenSession(SessionId session, const runtime::RemoteSpec& spec) override {
-    const auto [connection, index] = Current();
-    if (connection == nullptr) return;
-    LinkRequest request;
-    *request.mutable_open() = EncodeOpen(index, session, spec);
-    connection->SendControl(std::move(request));
-  }
-
-  void Send(std::vector<HiddenRows> rows) override {
-    const auto [connection, index] = Current();
-    if (connection == nullptr) return;
-    std::vector<EncodedRows> frames = EncodeRows(index, rows, hidden_, MonotonicNs());
-    int count = 0;
-    for (const EncodedRows& frame : frames) count += frame.rows;
-    if (!Spend(count)) {
-      return connection->End(absl::InternalError("rows were sent beyond the expert's credit"));
-    }
-    if (observer_ != nullptr) observer_->OnHiddenStatesSent(size_t{4} * hidden_ * count);
-    connection->SendRows(std::move(frames));
-  }
-
-  void CloseSession(SessionId session) override {
-    const auto [connection, index] = Current();
-    if (connection == nullptr) return;
-    LinkRequest request;
-    request.mutable_close()->set_expert(index);
-    request.mutable_close()->set_session(session);
-    connection->SendControl(std::move(request));
-  }
-
- private:
-  bool Spend(int rows) {
-    base::MutexLock lock(&mutex_);
-    if (rows > credit_) return false;
-    credit_ -= rows;
-    return true;
-  }
-
-  std::pair<std::shared_ptr<LinkConnection>, uint32_t> Current() const {
-    base::MutexLock lock(&mutex_);
-    return {connection_, index_};
-  }
-
-  const int hidden_;
-  LinkObserver* const observer_;
-  mutable base::Mutex mutex_;
-  std::shared_ptr<LinkConnection> connection_ ABSL_GUARDED_BY(mutex_);
-  uint32_t index_ ABSL_GUARDED_BY(mutex_) = 0;
-  int window_ ABSL_GUARDED_BY(mutex_) = 0;
-  int credit_ ABSL_GUARDED_BY(mutex_) = 0;
-};
 
 }  // namespace
 
@@ -153,44 +62,18 @@ class LinkClient::Impl final : public LinkConnectionEvents {
 
   absl::Status OnHandshake(const internal::v1::HelloReply& reply) override {
     CCOE_RETURN_IF_ERROR(CheckHelloReply(reply, options_.identity));
-    std::shared_ptr<LinkConnection> connection;
-    {
-      base::MutexLock lock(&mutex_);
-      connection = connection_;
-      by_index_.clear();
-      for (const internal::v1::LinkExpert& expert : reply.experts()) {
-        const runtime::ExpertKey key{expert.description().expert().name(),
-                                     expert.description().expert().version()};
-        std::unique_ptr<Replica>& replica = replicas_[key];
-        if (replica == nullptr) {
-          replica = std::make_unique<Replica>(options_.identity.hidden, options_.observer);
-        }
-        const int64_t by_bytes = expert.credit_bytes() / (4 * options_.identity.hidden);
-        replica->Attach(connection, by_index_.size(),
-                        static_cast<int>(std::min<int64_t>(expert.credit_rows(), by_bytes)));
-        by_index_.push_back(replica.get());
-      }
-    }
-    std::vector<internal::v1::ExpertDescription> added;
-    for (int i = 0; i < reply.experts_size(); ++i) {
-      const internal::v1::ExpertDescription& description = reply.experts(i).description();
-      runtime::ExpertInfo info = ExpertInfoOf(description);
-      info.attach_depth = reply.experts(i).entry_depth();
-      const absl::Status status = options_.engine->AddReplica(info, by_index_[i]);
-      if (status.ok()) {
-        added.push_back(description);
-      } else if (absl::IsAlreadyExists(status)) {  // another of that name goes first
-        telemetry::LogWarning("replica_not_used", {{"expert", info.key.name},
-                                                   {"address", options_.address},
-                                                   {"message", std::string(status.message())}});
-      } else {
-        return status;
-      }
+    protocol_ = reply.protocol();
+    places_.clear();
+    std::vector<internal::v1::ExpertDescription> listed;
+    for (const internal::v1::LinkExpert& expert : reply.experts()) {
+      CCOE_ASSIGN_OR_RETURN(const bool is_listed, Take(expert));
+      if (is_listed) listed.push_back(expert.description());
     }
     {
       base::MutexLock lock(&mutex_);
       state_.status = absl::OkStatus();
-      state_.experts = std::move(added);
+      state_.experts = std::move(listed);
+      state_.layer_begin = reply.layer_begin();
       state_.tried = true;
       state_.draining = false;
       connected_at_ = absl::Now();
@@ -205,21 +88,21 @@ class LinkClient::Impl final : public LinkConnectionEvents {
       case LinkResponse::kResults:
         return OnResults(response.results());
       case LinkResponse::kCredit: {
-        CCOE_ASSIGN_OR_RETURN(Replica * replica, ByIndex(response.credit().expert()));
-        CCOE_RETURN_IF_ERROR(replica->AddCredit(response.credit()));
-        engine.LinkReady(replica);
+        CCOE_ASSIGN_OR_RETURN(const Place* place, ByIndex(response.credit().expert()));
+        CCOE_RETURN_IF_ERROR(place->replica->AddCredit(response.credit()));
+        engine.LinkReady(place->replica);
         return absl::OkStatus();
       }
       case LinkResponse::kOpened: {
         const internal::v1::SessionOpened& opened = response.opened();
-        CCOE_ASSIGN_OR_RETURN(Replica * replica, ByIndex(opened.expert()));
-        engine.RemoteOpened(replica, opened.session(),
+        CCOE_ASSIGN_OR_RETURN(const Place* place, ByIndex(opened.expert()));
+        engine.RemoteOpened(place->replica, opened.session(),
                             opened.has_error() ? DecodeError(opened.error()) : absl::OkStatus());
         return absl::OkStatus();
       }
       case LinkResponse::kFailed: {
-        CCOE_ASSIGN_OR_RETURN(Replica * replica, ByIndex(response.failed().expert()));
-        engine.RemoteFailed(replica, response.failed().session(),
+        CCOE_ASSIGN_OR_RETURN(const Place* place, ByIndex(response.failed().expert()));
+        engine.RemoteFailed(place->replica, response.failed().session(),
                             DecodeError(response.failed().error()));
         return absl::OkStatus();
       }
@@ -231,6 +114,11 @@ class LinkClient::Impl final : public LinkConnectionEvents {
         Notify(base::MakeError(base::Reason::kDraining, "the expert is about to stop"));
         return absl::OkStatus();
       }
+      case LinkResponse::kAdded:
+      case LinkResponse::kLeaving:
+      case LinkResponse::kRemoved:
+        if (protocol_ < kLinkProtocolExpertsChange) break;
+        return OnExpertChange(response);
       case LinkResponse::kHello:
       case LinkResponse::FRAME_NOT_SET:
         break;
@@ -239,13 +127,13 @@ class LinkClient::Impl final : public LinkConnectionEvents {
   }
 
   void OnDone(const absl::Status& status) override {
-    std::vector<Replica*> lost = std::exchange(by_index_, {});
+    const std::vector<Place> lost = std::exchange(places_, {});
     const absl::Status why = base::MakeError(
         base::Reason::kConnectionLost, absl::StrCat("the link to expert process ", options_.address,
                                                     " was lost: ", std::string(status.message())));
-    for (Replica* replica : lost) {
-      replica->Detach();
-      options_.engine->RemoveReplica(replica, why);
+    for (const Place& place : lost) {
+      place.replica->Detach();
+      options_.engine->RemoveReplica(place.replica, why);
     }
     bool changed = false;
     {
@@ -263,8 +151,81 @@ class LinkClient::Impl final : public LinkConnectionEvents {
   }
 
  private:
+  // An expert of the connection.
+  struct Place {
+    LinkReplica* replica = nullptr;
+    runtime::ExpertKey key;
+    enum class State { kServed, kLeaving, kRemoved } state = State::kServed;
+  };
+
+  // Gives an expert the next index and the engine its replica. False when it is not to be listed.
+  absl::StatusOr<bool> Take(const internal::v1::LinkExpert& expert) {
+    runtime::ExpertInfo info = ExpertInfoOf(expert.description());
+    info.attach_depth = expert.entry_depth();
+    const int64_t by_bytes = expert.credit_bytes() / (4 * options_.identity.hidden);
+    LinkReplica* replica = nullptr;
+    {
+      base::MutexLock lock(&mutex_);
+      replica = FreeReplica(info.key);
+      replica->Attach(connection_, places_.size(),
+                      static_cast<int>(std::min<int64_t>(expert.credit_rows(), by_bytes)));
+    }
+    places_.push_back(
+        {replica, info.key, expert.leaving() ? Place::State::kLeaving : Place::State::kServed});
+    const absl::Status status = options_.engine->AddReplica(info, replica);
+    if (status.ok()) return !expert.leaving();
+    if (!absl::IsAlreadyExists(status)) return status;
+    // Another of that name goes first.
+    telemetry::LogWarning("replica_not_used", {{"expert", info.key.name},
+                                               {"address", options_.address},
+                                               {"message", std::string(status.message())}});
+    return false;
+  }
+
+  // One that no connection has: the expert may have come again before the last session of its
+  // former stay has ended.
+  LinkReplica* FreeReplica(const runtime::ExpertKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto [begin, end] = replicas_.equal_range(key);
+    for (auto it = begin; it != end; ++it) {
+      if (!it->second->attached()) return it->second.get();
+    }
+    auto made = std::make_unique<LinkReplica>(options_.identity.hidden, options_.observer);
+    return replicas_.emplace(key, std::move(made))->second.get();
+  }
+
+  absl::Status OnExpertChange(const LinkResponse& response) {
+    if (response.has_added()) {
+      const internal::v1::LinkExpert& expert = response.added().expert();
+      CCOE_RETURN_IF_ERROR(CheckOffered(expert, options_.identity));
+      CCOE_ASSIGN_OR_RETURN(const bool is_listed, Take(expert));
+      base::MutexLock lock(&mutex_);
+      if (is_listed) state_.experts.push_back(expert.description());
+    } else if (response.has_leaving()) {
+      CCOE_ASSIGN_OR_RETURN(Place * place, ByIndex(response.leaving().expert()));
+      if (place->state != Place::State::kServed) return OutOfTurn(*place);
+      place->state = Place::State::kLeaving;
+      base::MutexLock lock(&mutex_);
+      std::erase_if(state_.experts, [&](const internal::v1::ExpertDescription& listed) {
+        return ExpertInfoOf(listed).key == place->key;
+      });
+    } else {
+      CCOE_ASSIGN_OR_RETURN(Place * place, ByIndex(response.removed().expert()));
+      if (place->state != Place::State::kLeaving) return OutOfTurn(*place);
+      place->state = Place::State::kRemoved;
+      place->replica->MarkRemoved();
+      options_.engine->RetireReplica(place->replica);
+      return absl::OkStatus();
+    }
+    if (options_.observer != nullptr) options_.observer->OnExpertsChanged(options_.address);
+    return absl::OkStatus();
+  }
+
+  static absl::Status OutOfTurn(const Place& place) {
+    return absl::InvalidArgumentError(absl::StrCat("expert ", place.key.name, " left out of turn"));
+  }
+
   absl::Status OnResults(const internal::v1::ResultsFrame& frame) {
-    CCOE_ASSIGN_OR_RETURN(Replica * replica, ByIndex(frame.expert()));
+    CCOE_ASSIGN_OR_RETURN(const Place* place, ByIndex(frame.expert()));
     CCOE_ASSIGN_OR_RETURN(std::vector<runtime::RemoteResult> results,
                           DecodeResults(frame, limits_));
     if (options_.observer != nullptr) {
@@ -275,14 +236,14 @@ class LinkClient::Impl final : public LinkConnectionEvents {
             absl::Nanoseconds(std::max<int64_t>(0, now - result.sent_ns() - result.held_ns())));
       }
     }
-    options_.engine->RemoteResults(replica, std::move(results));
+    options_.engine->RemoteResults(place->replica, std::move(results));
     return absl::OkStatus();
   }
 
-  absl::StatusOr<Replica*> ByIndex(uint32_t index) {
-    if (index < by_index_.size()) return by_index_[index];
+  absl::StatusOr<Place*> ByIndex(uint32_t index) {
+    if (index < places_.size()) return &places_[index];
     return absl::InvalidArgumentError(
-        absl::StrCat("the expert named expert ", index, " of ", by_index_.size()));
+        absl::StrCat("the expert named expert ", index, " of ", places_.size()));
   }
 
   void Connect() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -314,13 +275,14 @@ class LinkClient::Impl final : public LinkConnectionEvents {
   const LinkClientOptions options_;
   const FrameLimits limits_;
   const std::unique_ptr<internal::v1::ExpertService::StubInterface> stub_;
-  // Written at the handshake and at the end of a connection, read by its frames between them.
-  std::vector<Replica*> by_index_;
+  // A connection's alone, from its handshake to its end, one frame at a time.
+  std::vector<Place> places_;
+  uint32_t protocol_ = 0;
 
   mutable base::Mutex mutex_;
   base::CondVar idle_;
   State state_ ABSL_GUARDED_BY(mutex_);
-  std::map<runtime::ExpertKey, std::unique_ptr<Replica>> replicas_ ABSL_GUARDED_BY(mutex_);
+  std::multimap<runtime::ExpertKey, std::unique_ptr<LinkReplica>> replicas_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<LinkConnection> connection_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<grpc::Alarm> alarm_ ABSL_GUARDED_BY(mutex_);
   bool alarm_pending_ ABSL_GUARDED_BY(mutex_) = false;

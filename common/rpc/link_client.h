@@ -25,6 +25,8 @@ class LinkObserver {
   virtual void OnRoundTrip(absl::Duration on_the_way) = 0;
   // The state of the link to `address` changed. OK: the handshake has succeeded.
   virtual void OnLinkChanged(const std::string& address, const absl::Status& state) = 0;
+  // An expert came to the process at `address`, or is leaving it.
+  virtual void OnExpertsChanged(const std::string& address) = 0;
 };
 
 struct LinkClientOptions {
@@ -38,7 +40,8 @@ struct LinkClientOptions {
 };
 
 // The backbone's end of the link to one expert process, which may serve several experts. Connects,
-// shakes hands, adds the experts to the engine as replicas, and carries rows and results; when the
+// shakes hands, adds the experts to the engine as replicas, and carries rows and results; experts
+// that come and go while it is connected do so in the engine, too. When the
 // stream is lost the engine moves or fails its sessions, and it connects again with backoff.
 // Thread-safe. Outlives the engine's use of it: Stop it, destroy the engine, then destroy it.
 class LinkClient {
@@ -55,8 +58,10 @@ class LinkClient {
     absl::Status status;
     bool draining = false;  // the expert process is about to stop
     bool tried = false;     // the first attempt to connect has succeeded or failed
-    // Those of the last handshake; empty before the first.
+    // Those of the last handshake that have not left since, and those that have come; empty before
+    // the first.
     std::vector<internal::v1::ExpertDescription> experts;
+    int layer_begin = 0;  // the first that the expert process computes; of the last handshake
   };
   State GetState() const;
   const std::string& address() const;

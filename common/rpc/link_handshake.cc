@@ -74,19 +74,24 @@ absl::Status CheckHelloReply(const internal::v1::HelloReply& reply, const LinkId
   own.set_layers(backbone.layers);
   own.set_hidden(backbone.hidden);
   CCOE_RETURN_IF_ERROR(CheckModel(own, reply));
-  const int64_t row_bytes = static_cast<int64_t>(sizeof(float)) * backbone.hidden;
   for (const internal::v1::LinkExpert& expert : reply.experts()) {
-    const internal::v1::ExpertDescription& description = expert.description();
-    if (description.expert().name().empty() || expert.credit_rows() < 1 ||
-        expert.credit_bytes() < row_bytes) {
-      return absl::InvalidArgumentError("the expert's reply has an expert without name or credit");
-    }
-    if (expert.entry_depth() < 1 || expert.entry_depth() > description.attach_depth() ||
-        expert.entry_depth() > backbone.layer_end) {
-      return Mismatch(absl::StrCat("the layers below expert ", description.expert().name()),
-                      absl::StrCat("layers up to ", backbone.layer_end),
-                      absl::StrCat("entry at layer ", expert.entry_depth()));
-    }
+    CCOE_RETURN_IF_ERROR(CheckOffered(expert, backbone));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOffered(const internal::v1::LinkExpert& expert, const LinkIdentity& backbone) {
+  const int64_t row_bytes = static_cast<int64_t>(sizeof(float)) * backbone.hidden;
+  const internal::v1::ExpertDescription& description = expert.description();
+  if (description.expert().name().empty() || expert.credit_rows() < 1 ||
+      expert.credit_bytes() < row_bytes) {
+    return absl::InvalidArgumentError("the expert process has an expert without name or credit");
+  }
+  if (expert.entry_depth() < 1 || expert.entry_depth() > description.attach_depth() ||
+      expert.entry_depth() > backbone.layer_end) {
+    return Mismatch(absl::StrCat("the layers below expert ", description.expert().name()),
+                    absl::StrCat("layers up to ", backbone.layer_end),
+                    absl::StrCat("entry at layer ", expert.entry_depth()));
   }
   return absl::OkStatus();
 }

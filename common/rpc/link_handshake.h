@@ -13,7 +13,9 @@ namespace ccoe::rpc {
 
 // Versions of the link's protocol that this build speaks.
 inline constexpr uint32_t kLinkProtocolMin = 1;
-inline constexpr uint32_t kLinkProtocolMax = 1;
+inline constexpr uint32_t kLinkProtocolMax = 2;
+// The first in which experts come and go.
+inline constexpr uint32_t kLinkProtocolExpertsChange = 2;
 
 // What one end of a link computes.
 struct LinkIdentity {
@@ -37,6 +39,8 @@ absl::StatusOr<uint32_t> CheckHello(const internal::v1::Hello& hello, const Link
 // The backbone's side. FAILED_PRECONDITION with MODEL_MISMATCH says what differs; INVALID_ARGUMENT
 // for a reply that makes no sense.
 absl::Status CheckHelloReply(const internal::v1::HelloReply& reply, const LinkIdentity& backbone);
+// As CheckHelloReply, of one expert.
+absl::Status CheckOffered(const internal::v1::LinkExpert& expert, const LinkIdentity& backbone);
 
 // The layer at which rows of a backbone that computes [0, backbone_end) enter an expert: its attach
 // depth, or the backbone's end where the expert process has the base layers between (from

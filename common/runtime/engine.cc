@@ -172,6 +172,11 @@ void EngineImpl::RemoveReplica(RemoteExpert* replica, absl::Status why) {
   });
 }
 
+void EngineImpl::RetireReplica(RemoteExpert* replica) {
+  directory_.RetireReplica(replica);
+  Post([] {});  // wakes the loop, which may forget it at once
+}
+
 EngineStats EngineImpl::Stats() const {
   EngineStats stats;
   stats.sessions_waiting = waiting_sessions_;
@@ -351,6 +356,7 @@ absl::Status EngineImpl::FindExperts(LocalSequence& sequence) const {
       std::min(sequence.max_positions, sequence.prompt_tokens + spec.stop.max_tokens);
   if (!sequence.undecided()) return absl::OkStatus();
   const model::ModelConfig& config = options_.model->config();
+  sequence.candidates = directory_.Remote();
   sequence.stem_depth = StemDepth(spec);
   sequence.route_pool.emplace(spec.route_tokens, config.hidden, config.rms_epsilon);
   return absl::OkStatus();

@@ -111,6 +111,10 @@ class Engine {
   // none, or `why` is not UNAVAILABLE, they fail with it. `replica` outlives its removal.
   virtual absl::Status AddReplica(const ExpertInfo& expert, RemoteExpert* replica) = 0;
   virtual void RemoveReplica(RemoteExpert* replica, absl::Status why) = 0;
+  // Backbone: takes a replica from the sessions to come. Those that are there stay, and where it is
+  // its expert's last those that are open may still come: they wait for it, or are to be decided.
+  // RemoteExpert::Forget tells when none of them is left, unless the replica is removed before.
+  virtual void RetireReplica(RemoteExpert* replica) = 0;
 
   virtual std::vector<ExpertInfo> Experts() const = 0;
   virtual EngineStats Stats() const = 0;

@@ -37,6 +37,7 @@ class EngineImpl final : public Engine {
   absl::Status RemoveExpert(const ExpertKey& expert) override;
   absl::Status AddReplica(const ExpertInfo& expert, RemoteExpert* replica) override;
   void RemoveReplica(RemoteExpert* replica, absl::Status why) override;
+  void RetireReplica(RemoteExpert* replica) override;
   std::vector<ExpertInfo> Experts() const override { return directory_.List(); }
   EngineStats Stats() const override;
 
@@ -77,11 +78,14 @@ class EngineImpl final : public Engine {
 
   // The engine's thread, engine_loop.cc.
   void Loop();
+  void ForgetReplicas();
   void AdmitWaiting();
   absl::Status Admit(LocalSequence& sequence);
   absl::Status Reserve(LocalSequence& sequence);
   void Requeue(LocalSequence& sequence);
   void MoveOrFail(LocalSequence& sequence, const absl::Status& why);
+  absl::StatusOr<std::shared_ptr<const ExpertEntry>> FindFor(const LocalSequence& sequence,
+                                                             const ExpertKey& key) const;
   absl::Status TakeDecision(LocalSequence& sequence, const ExpertKey& key);
   void LeaveStem(LocalSequence& sequence);
   void BeginNextStep(LocalSequence& sequence);

@@ -24,6 +24,7 @@ void EngineImpl::Loop() {
     const auto wait =
         busy ? std::chrono::milliseconds(0) : (waiting_.empty() ? kIdleWait : kWaitingPoll);
     for (Command& command : busy ? inbox_.TakeAll() : inbox_.WaitAndTakeAll(wait)) command();
+    ForgetReplicas();
     AdmitWaiting();
     busy = Step();
     PublishUsage();
@@ -39,6 +40,14 @@ void EngineImpl::Loop() {
     key.first->OnFailed(key.second,
                         base::MakeError(base::Reason::kDraining, "the expert is stopping"));
   }
+}
+
+void EngineImpl::ForgetReplicas() {
+  const auto in_use = [this](RemoteExpert* replica) {
+    return std::any_of(local_.begin(), local_.end(),
+                       [&](const auto& session) { return session.second->replica == replica; });
+  };
+  for (RemoteExpert* replica : directory_.TakeForgotten(in_use)) replica->Forget();
 }
 
 void EngineImpl::AdmitWaiting() {
@@ -139,12 +148,24 @@ absl::Status EngineImpl::Reserve(LocalSequence& sequence) {
   return absl::OkStatus();
 }
 
+// An expert that was there when the session was opened, or has come since.
+absl::StatusOr<std::shared_ptr<const ExpertEntry>> EngineImpl::FindFor(
+    const LocalSequence& sequence, const ExpertKey& key) const {
+  const auto found = directory_.Find(key);
+  if (found.ok()) return found;
+  for (const std::shared_ptr<const ExpertEntry>& candidate : sequence.candidates) {
+    if (candidate->info.key == key) return candidate;
+  }
+  return found;
+}
+
 // An undecided session gets its expert. The error is the session's end.
 absl::Status EngineImpl::TakeDecision(LocalSequence& sequence, const ExpertKey& key) {
   if (!sequence.undecided()) return absl::InvalidArgumentError("the expert is decided already");
-  CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const ExpertEntry> expert, directory_.Find(key));
+  CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const ExpertEntry> expert, FindFor(sequence, key));
   CCOE_RETURN_IF_ERROR(CheckUsable(sequence.spec, expert.get()));
   sequence.expert = expert;
+  sequence.candidates.clear();
   sequence.route_pool.reset();
   if (!sequence.started()) {  // as if it had been decided from the beginning
     sequence.stem_depth = 0;

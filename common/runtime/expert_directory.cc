@@ -17,7 +17,7 @@ absl::Status ExpertDirectory::CheckNew(const ExpertKey& key) const {
 absl::Status ExpertDirectory::CheckNewLocked(const ExpertKey& key) const {
   if (FindExact(key) == nullptr) return absl::OkStatus();
   return absl::AlreadyExistsError(
-      absl::StrCat("expert ", key.name, " version ", key.version, " is served already"));
+      absl::StrCat("expert ", key.name, " version ", key.version, " is served already, or is still leaving"));
 }
 
 absl::Status ExpertDirectory::AddLocal(ExpertEntry entry) {
@@ -47,21 +47,23 @@ absl::Status ExpertDirectory::RemoveLocal(const ExpertKey& key) {
 }
 
 absl::Status ExpertDirectory::AddReplica(const ExpertInfo& expert, RemoteExpert* replica) {
+  auto entry = std::make_shared<ExpertEntry>();
+  entry->info = expert;
   base::MutexLock lock(&mutex_);
   for (Listed& listed : listed_) {
     const ExpertInfo& info = listed.entry->info;
     if (info.key != expert.key) continue;
-    if (listed.entry->local || info.package_digest != expert.package_digest ||
-        info.attach_depth != expert.attach_depth) {
+    const bool same = !listed.entry->local && info.package_digest == expert.package_digest &&
+                      info.attach_depth == expert.attach_depth;
+    if (!same && Usable(listed)) {
       return absl::AlreadyExistsError(
           absl::StrCat("expert ", expert.key.name, " version ", expert.key.version,
                        " is listed with other contents; give the package another version"));
     }
+    if (!same) listed.entry = std::move(entry);
     listed.replicas.push_back(replica);
     return absl::OkStatus();
   }
-  auto entry = std::make_shared<ExpertEntry>();
-  entry->info = expert;
   listed_.push_back({std::move(entry), {replica}, 0});
   return absl::OkStatus();
 }
@@ -69,6 +71,29 @@ absl::Status ExpertDirectory::AddReplica(const ExpertInfo& expert, RemoteExpert*
 void ExpertDirectory::RemoveReplica(RemoteExpert* replica) {
   base::MutexLock lock(&mutex_);
   for (Listed& listed : listed_) std::erase(listed.replicas, replica);
+  std::erase_if(retired_, [&](const Retired& retired) { return retired.replica == replica; });
+}
+
+void ExpertDirectory::RetireReplica(RemoteExpert* replica) {
+  std::shared_ptr<const ExpertEntry> removed;  // goes after the lock
+  base::MutexLock lock(&mutex_);
+  for (Listed& listed : listed_) {
+    if (std::erase(listed.replicas, replica) > 0 && listed.replicas.empty()) removed = listed.entry;
+  }
+  std::erase_if(listed_, [&](const Listed& listed) { return listed.entry == removed; });
+  retired_.push_back({replica, removed});
+}
+
+std::vector<RemoteExpert*> ExpertDirectory::TakeForgotten(
+    const std::function<bool(RemoteExpert*)>& in_use) {
+  std::vector<RemoteExpert*> forgotten;
+  base::MutexLock lock(&mutex_);
+  std::erase_if(retired_, [&](const Retired& retired) {
+    const bool gone = retired.entry.expired() && !in_use(retired.replica);
+    if (gone) forgotten.push_back(retired.replica);
+    return gone;
+  });
+  return forgotten;
 }
 
 absl::StatusOr<std::shared_ptr<const ExpertEntry>> ExpertDirectory::Find(
@@ -99,14 +124,23 @@ RemoteExpert* ExpertDirectory::PickReplica(const ExpertEntry& entry,
       if (std::find(except.begin(), except.end(), replica) == except.end()) return replica;
     }
   }
+  for (const Retired& retired : retired_) {
+    if (retired.entry.lock().get() != &entry) continue;
+    if (std::find(except.begin(), except.end(), retired.replica) == except.end()) {
+      return retired.replica;
+    }
+  }
   return nullptr;
 }
 
 bool ExpertDirectory::Healthy(const ExpertEntry& entry) const {
   base::MutexLock lock(&mutex_);
-  return std::any_of(listed_.begin(), listed_.end(), [&](const Listed& listed) {
-    return listed.entry.get() == &entry && Usable(listed);
-  });
+  return std::any_of(listed_.begin(), listed_.end(),
+                     [&](const Listed& listed) {
+                       return listed.entry.get() == &entry && Usable(listed);
+                     }) ||
+         std::any_of(retired_.begin(), retired_.end(),
+                     [&](const Retired& retired) { return retired.entry.lock().get() == &entry; });
 }
 
 int ExpertDirectory::SharedDepth(int layers) const {
@@ -127,6 +161,15 @@ std::vector<ExpertInfo> ExpertDirectory::List() const {
     infos.back().healthy = Usable(listed);
   }
   return infos;
+}
+
+std::vector<std::shared_ptr<const ExpertEntry>> ExpertDirectory::Remote() const {
+  base::MutexLock lock(&mutex_);
+  std::vector<std::shared_ptr<const ExpertEntry>> entries;
+  for (const Listed& listed : listed_) {
+    if (!listed.entry->local) entries.push_back(listed.entry);
+  }
+  return entries;
 }
 
 bool ExpertDirectory::HasRemote() const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -33,12 +34,17 @@ class ExpertDirectory {
  public:
   // ALREADY_EXISTS if name and version are listed.
   absl::Status CheckNew(const ExpertKey& key) const;
-  // Errors as of CheckNew; of AddReplica only if what is listed has other contents.
+  // Errors as of CheckNew; of AddReplica only if what is listed has other contents and a replica.
   absl::Status AddLocal(ExpertEntry entry);
   // NOT_FOUND; INVALID_ARGUMENT for the base model's own layers and for experts served elsewhere.
   absl::Status RemoveLocal(const ExpertKey& key);
   absl::Status AddReplica(const ExpertInfo& expert, RemoteExpert* replica);
   void RemoveReplica(RemoteExpert* replica);
+  // As of Engine. An expert whose last replica this is can still be had by who has its entry.
+  void RetireReplica(RemoteExpert* replica);
+  // Replicas that were retired and that nobody can pick any more, but for those `in_use`; each is
+  // told once.
+  std::vector<RemoteExpert*> TakeForgotten(const std::function<bool(RemoteExpert*)>& in_use);
 
   // The entry for `key`; an empty version means the one listed last. NOT_FOUND.
   absl::StatusOr<std::shared_ptr<const ExpertEntry>> Find(const ExpertKey& key) const;
@@ -49,6 +55,8 @@ class ExpertDirectory {
   // this engine do not count.
   int SharedDepth(int layers) const;
   std::vector<ExpertInfo> List() const;
+  // Those served elsewhere.
+  std::vector<std::shared_ptr<const ExpertEntry>> Remote() const;
   // Whether an expert served elsewhere is listed.
   bool HasRemote() const;
   // Of the weights of local experts.
@@ -60,6 +68,12 @@ class ExpertDirectory {
     std::vector<RemoteExpert*> replicas;
     size_t next = 0;
   };
+  struct Retired {
+    RemoteExpert* replica = nullptr;
+    // What it is picked for as long as somebody has it; expired from the beginning where the expert
+    // had other replicas.
+    std::weak_ptr<const ExpertEntry> entry;
+  };
   absl::Status CheckNewLocked(const ExpertKey& key) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   const Listed* FindExact(const ExpertKey& key) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static bool Usable(const Listed& listed) {
@@ -68,6 +82,7 @@ class ExpertDirectory {
 
   mutable base::Mutex mutex_;
   std::vector<Listed> listed_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Retired> retired_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ccoe::runtime

@@ -50,7 +50,7 @@ struct RemoteResult {
 
 // The backbone's end of a link to one replica of one expert. Methods are called on the engine's
 // thread and never block; what they cause comes back through Engine::RemoteOpened, RemoteResults,
-// RemoteFailed and LinkDown.
+// RemoteFailed and RemoveReplica.
 class RemoteExpert {
  public:
   virtual ~RemoteExpert() = default;
@@ -61,6 +61,8 @@ class RemoteExpert {
   // All rows that one step produced for this replica: one frame or a few.
   virtual void Send(std::vector<HiddenRows> rows) = 0;
   virtual void CloseSession(SessionId session) = 0;
+  // After Engine::RetireReplica, once: no session comes here any more.
+  virtual void Forget() = 0;
 };
 
 // The expert's end: receives what its engine produces for sessions opened by OpenRemote, on the

@@ -119,7 +119,9 @@ class LocalSequence final : public Sequence {
   bool keeps_stem = false;              // a later step needs its states
   BoundaryStates room;                  // undecided: for the rows that may come to leave
   std::optional<RoutePool> route_pool;  // until the gate has been told
-  int step = 0;                         // 0: of spec itself; n: of spec.next_steps[n - 1]
+  // Undecided: those served elsewhere that it was opened with.
+  std::vector<std::shared_ptr<const ExpertEntry>> candidates;
+  int step = 0;  // 0: of spec itself; n: of spec.next_steps[n - 1]
   std::vector<std::shared_ptr<const ExpertEntry>> next_experts;  // of spec.next_steps
   int end_positions = 0;  // of the step, prompt_tokens included
   int cached_tokens = 0;  // of the step

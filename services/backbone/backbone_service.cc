@@ -112,6 +112,9 @@ class Watcher final : public grpc::ServerWriteReactor<WatchResponse> {
       for (internal::v1::ExpertStatus& expert : shared_.options.experts->List()) {
         *response_.add_experts() = std::move(expert);
       }
+      for (internal::v1::ExpertProcess& process : shared_.options.experts->Processes()) {
+        *response_.add_processes() = std::move(process);
+      }
     }
     FillLoad(shared_.options.engine->Stats(), response_.mutable_load());
     response_.set_draining(shared_.draining);

@@ -33,6 +33,19 @@ std::vector<ExpertStatus> ExpertTable::List() const {
   return list;
 }
 
+std::vector<internal::v1::ExpertProcess> ExpertTable::Processes() const {
+  std::vector<internal::v1::ExpertProcess> processes;
+  processes.reserve(links_.size());
+  for (const rpc::LinkClient* link : links_) {
+    const rpc::LinkClient::State state = link->GetState();
+    internal::v1::ExpertProcess& process = processes.emplace_back();
+    process.set_address(link->address());
+    process.set_connected(state.status.ok() && !state.draining);
+    process.set_layer_begin(state.layer_begin);
+  }
+  return processes;
+}
+
 bool ExpertTable::AnyConnected() const {
   return !local_.empty() ||
          std::any_of(links_.begin(), links_.end(),

@@ -21,6 +21,8 @@ class ExpertTable {
 
   // By name, then version; an expert in several places is listed once, with all its replicas.
   std::vector<internal::v1::ExpertStatus> List() const;
+  // The processes behind its links.
+  std::vector<internal::v1::ExpertProcess> Processes() const;
   // Whether any expert can be used now.
   bool AnyConnected() const;
   // Whether every link has connected or failed to at least once.

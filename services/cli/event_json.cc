@@ -94,6 +94,7 @@ Json ExpertJson(const v1::Expert& expert) {
           {"version", expert.version()},
           {"domain", expert.domain()},
           {"state", StateName(expert.state())},
+          {"progress", expert.load_progress()},
           {"attach_depth", expert.attach_depth()},
           {"digest", expert.digest()},
           {"licence", expert.license()},

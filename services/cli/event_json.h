@@ -44,7 +44,8 @@ nlohmann::ordered_json ErrorJson(const absl::Status& status);
 // "explicit", "rules", "fallback"; "stop", "length", "stop_sequence".
 std::string StageName(v1::RouteStage stage);
 std::string ReasonName(v1::FinishReason reason);
-std::string StateName(v1::ExpertState state);   // "ready", "unavailable"
+// "ready", "unavailable", "loading", "draining".
+std::string StateName(v1::ExpertState state);
 std::string StateName(v1::VersionState state);  // "loading", "serving", "draining"
 
 double Milliseconds(const google::protobuf::Duration& duration);

@@ -30,13 +30,17 @@ struct Options {
 };
 
 void ShowTable(Terminal& terminal, const v1::ListExpertsResponse& response) {
-  constexpr char kRow[] = "%-14s %-14s %-10s %-12s %6s  %s\n";
+  constexpr char kRow[] = "%-14s %-14s %-10s %-13s %6s  %s\n";
   terminal.Out(terminal.ForOut(
       Style::kBold, absl::StrFormat(kRow, "DOMAIN", "EXPERT", "VERSION", "STATE", "LAYER", "")));
   for (const auto& expert : response.experts()) {
+    std::string state = StateName(expert.state());
+    if (expert.state() == v1::EXPERT_STATE_LOADING) {
+      absl::StrAppendFormat(&state, " %.0f%%", expert.load_progress() * 100);
+    }
     terminal.OutUntrusted(absl::StrFormat(
         kRow, expert.domain(), expert.name(), expert.version().empty() ? "-" : expert.version(),
-        StateName(expert.state()), std::to_string(expert.attach_depth()), expert.description()));
+        state, std::to_string(expert.attach_depth()), expert.description()));
   }
 }
 

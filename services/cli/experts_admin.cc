@@ -20,9 +20,11 @@
 namespace ccoe::cli {
 namespace {
 
-constexpr char kAdminHelp[] = "The server's admin port, HOST:PORT (`ccoe serve --admin-listen`)";
-// Loading a package takes as long as reading and packing its weights.
-constexpr absl::Duration kLoadTimeout = absl::Minutes(10);
+constexpr char kAdminHelp[] =
+    "The admin port of `ccoe serve` or of a router, HOST:PORT (their --admin-listen)";
+// Loading a package takes as long as reading and packing its weights, where expert processes serve
+// it sending them as well.
+constexpr absl::Duration kLoadTimeout = absl::Minutes(40);
 constexpr absl::Duration kUploadTimeout = absl::Hours(2);
 constexpr absl::Duration kTimeout = absl::Seconds(30);
 
@@ -50,6 +52,7 @@ struct PushOptions : AdminOptions {
   std::string folder;
   bool upload = false;
   bool dry_run = false;
+  std::vector<std::string> nodes;
 };
 
 // What to send of a package, once it is found sound.
@@ -57,6 +60,7 @@ absl::StatusOr<v1::UploadHeader> HeaderOf(const PushOptions& options) {
   CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(options.folder));
   v1::UploadHeader header;
   header.set_validate_only(options.dry_run);
+  header.mutable_nodes()->Assign(options.nodes.begin(), options.nodes.end());
   for (const std::string& name : model::PackageFiles(package->manifest())) {
     std::error_code error;
     const auto bytes = std::filesystem::file_size(absl::StrCat(options.folder, "/", name), error);
@@ -99,6 +103,7 @@ ExitCode RunPush(Context& context, const PushOptions& options) {
     v1::PushExpertRequest request;
     request.set_folder(std::filesystem::absolute(options.folder, error).string());
     request.set_validate_only(options.dry_run);
+    request.mutable_nodes()->Assign(options.nodes.begin(), options.nodes.end());
     pushed = Client::ForAddress(options.admin)->PushExpert(request, kLoadTimeout);
   }
   if (!pushed.ok()) return Refused(terminal, options, pushed.status());
@@ -204,6 +209,11 @@ void AddExpertsPush(CLI::App& group, Action* action) {
                     "Send the package: the folder is of this machine, not of the server's");
   command->add_flag("--dry-run", options->dry_run,
                     "Check the package and tell what would come of it; serve nothing");
+  command->add_option(
+      "--node", options->nodes,
+      "Expert process that is to serve it, by the address that the backbone has; may "
+      "be given many times (default: those that serve the domain, or else all that "
+      "can)");
   AddAdminOptions(command, "One line of JSON: the expert, and its effect on the gate",
                   options.get());
   command->footer(

@@ -14,9 +14,9 @@
 #include "common/rpc/config.h"
 #include "common/rpc/engine_node.h"
 #include "common/rpc/proto_time.h"
+#include "common/rpc/upload_config.h"
 #include "common/runtime/engine.h"
 #include "common/telemetry/metrics.h"
-#include "services/router/admin_service.h"
 #include "services/router/local_backbone.h"
 #include "services/router/router.h"
 
@@ -86,11 +86,7 @@ absl::Status CompleteServeConfig(ServeConfig* config) {
   CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_engine()));
   CCOE_RETURN_IF_ERROR(rpc::CheckExperts(config->experts()));
   CCOE_RETURN_IF_ERROR(rpc::CheckListen("admin_listen", config->admin_listen()));
-  if (!config->upload_dir().empty()) {
-    CCOE_RETURN_IF_ERROR(rpc::CheckExists("upload_dir", config->upload_dir()));
-  }
-  if (!config->has_max_upload_mib()) config->set_max_upload_mib(2048);
-  CCOE_RETURN_IF_ERROR(rpc::CheckRange("max_upload_mib", config->max_upload_mib(), 1, 1 << 20));
+  CCOE_RETURN_IF_ERROR(rpc::CompleteUploads(config));
   return rpc::CompleteConfig(config->mutable_limits());
 }
 
@@ -101,9 +97,8 @@ struct Node::State {
   std::unique_ptr<StepObserver> observer;
   std::unique_ptr<router::LocalBackbone> backbone;
   std::unique_ptr<router::Router> router;
+  std::unique_ptr<grpc::Service> admin;
   rpc::NodePorts ports;
-  std::unique_ptr<grpc::Service> admin_service;
-  std::unique_ptr<rpc::Server> admin;  // null: not asked for
 };
 
 absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
@@ -120,15 +115,8 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
       router::LimitsFromConfig(config.limits(), config.server()), CCOE_VERSION});
   CCOE_ASSIGN_OR_RETURN(
       state->ports, rpc::OpenPorts(config.server(), *state->metrics, state->router->services()));
-  if (!config.admin_listen().empty()) {
-    state->admin_service = router::NewAdminService(
-        state->backbone.get(),
-        {config.upload_dir(), static_cast<int64_t>(config.max_upload_mib()) << 20});
-    rpc::ServerOptions admin;
-    admin.listen = config.admin_listen();
-    admin.services = {state->admin_service.get()};
-    CCOE_ASSIGN_OR_RETURN(state->admin, rpc::Server::Start(admin));
-  }
+  state->admin = state->router->NewAdminService(state->backbone.get(), rpc::UploadsOf(config));
+  CCOE_RETURN_IF_ERROR(rpc::OpenAdmin(config.admin_listen(), state->admin.get(), &state->ports));
   return std::unique_ptr<Node>(new Node(std::move(state)));
 }
 
@@ -141,12 +129,7 @@ std::shared_ptr<grpc::Channel> Node::InProcessChannel() {
 }
 
 const std::string& Node::address() const { return state_->ports.server->address(); }
-std::string Node::ReadyLine() const {
-  std::string line = state_->ports.ReadyLine();
-  if (state_->admin == nullptr) return line;
-  line.pop_back();  // its end
-  return absl::StrCat(line, " admin=", state_->admin->address(), "\n");
-}
+std::string Node::ReadyLine() const { return state_->ports.ReadyLine(); }
 
 std::string Node::DescribeExperts() const {
   std::string text;
@@ -161,7 +144,7 @@ std::string Node::DescribeExperts() const {
 bool Node::Drain() {
   state_->ports.server->SetHealth(rpc::Server::Health::kNotServing);
   const bool finished = state_->router->Drain(state_->drain_timeout);
-  if (state_->admin != nullptr) state_->admin->Shutdown(kShutdownGrace);
+  if (state_->ports.admin != nullptr) state_->ports.admin->Shutdown(kShutdownGrace);
   state_->ports.server->Shutdown(kShutdownGrace);
   return finished;
 }

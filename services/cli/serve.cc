@@ -122,16 +122,6 @@ void AddServe(CLI::App& app, Action* action) {
   flags->Add<std::string>(
       "--experts", [](Config& c, const std::string& v) { c.set_experts(v); },
       "Folder whose subfolders are expert packages (default: `general` alone)");
-  flags->Add<std::string>(
-      "--admin-listen", [](Config& c, const std::string& v) { c.set_admin_listen(v); },
-      "Address where experts are pushed and popped; not for clients (default: none)");
-  flags->Add<std::string>(
-      "--upload-dir", [](Config& c, const std::string& v) { c.set_upload_dir(v); },
-      "Folder for uploaded packages until they are loaded (default: the system's for temporary "
-      "files)");
-  flags->Add<int>(
-      "--max-upload-mib", [](Config& c, const int& v) { c.set_max_upload_mib(v); },
-      "Largest upload, in MiB, all files together (default 2048)");
   command->footer(kExamples);
   command->callback([flags, action] {
     *action = [flags](Context& context) { return RunServe(context, *flags); };

@@ -1,5 +1,7 @@
 #include "services/expert/expert_node.h"
 
+#include <grpcpp/impl/service_type.h>
+
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -12,7 +14,9 @@
 #include "common/rpc/engine_node.h"
 #include "common/rpc/link_server.h"
 #include "common/rpc/proto_time.h"
+#include "common/rpc/upload_config.h"
 #include "common/telemetry/log.h"
+#include "services/expert/package_service.h"
 
 namespace ccoe::expert {
 namespace {
@@ -72,6 +76,7 @@ struct ExpertNode::State {
   absl::Duration drain_timeout;
   rpc::EngineNode node;
   std::unique_ptr<rpc::LinkServer> links;
+  std::unique_ptr<grpc::Service> packages;
   rpc::NodePorts ports;
 };
 
@@ -93,11 +98,16 @@ absl::StatusOr<std::unique_ptr<ExpertNode>> ExpertNode::Start(const ExpertConfig
   links.identity = state->node.identity;
   links.engine = state->node.engine.get();
   links.experts = state->node.DescribeExperts();
-  links.base_begin =
-      HasBaseLayers(config, state->node.packages) ? state->node.identity.layer_begin : 0;
+  const int layer_begin = state->node.identity.layer_begin;
+  links.base_begin = HasBaseLayers(config, state->node.packages) ? layer_begin : 0;
   links.observer = state->node.observer.get();
   const std::vector<internal::v1::ExpertDescription> experts = links.experts;
+  const int base_begin = links.base_begin;
   state->links = std::make_unique<rpc::LinkServer>(std::move(links));
+  state->packages =
+      NewPackageService({state->node.model, state->node.engine.get(), state->links.get(),
+                         layer_begin, base_begin, rpc::UploadsOf(config)});
+  state->node.packages.clear();  // the engine has them, until they are popped
   state->node.metrics->SetGaugeSource(
       [engine = state->node.engine.get(), links = state->links.get()] {
         const runtime::EngineStats stats = engine->Stats();
@@ -107,8 +117,9 @@ absl::StatusOr<std::unique_ptr<ExpertNode>> ExpertNode::Start(const ExpertConfig
         values.sessions_running = links->sessions();
         return values;
       });
-  CCOE_ASSIGN_OR_RETURN(state->ports, rpc::OpenPorts(config.server(), *state->node.metrics,
-                                                     {state->links->service()}));
+  CCOE_ASSIGN_OR_RETURN(state->ports,
+                        rpc::OpenPorts(config.server(), *state->node.metrics,
+                                       {state->links->service(), state->packages.get()}));
   std::string names;
   for (const auto& expert : experts) {
     absl::StrAppend(&names, names.empty() ? "" : ",", expert.expert().name(), "@",
@@ -116,7 +127,7 @@ absl::StatusOr<std::unique_ptr<ExpertNode>> ExpertNode::Start(const ExpertConfig
   }
   telemetry::LogInfo("serving", {{"listen", state->ports.server->address()},
                                  {"experts", names},
-                                 {"layer_begin", state->node.identity.layer_begin},
+                                 {"layer_begin", layer_begin},
                                  {"version", CCOE_VERSION},
                                  {"start_ms", absl::Now() - start}});
   return std::unique_ptr<ExpertNode>(new ExpertNode(std::move(state)));

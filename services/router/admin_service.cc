@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "ccoe/v1/admin_service.grpc.pb.h"
 #include "common/base/error.h"
@@ -15,8 +14,9 @@
 #include "common/telemetry/log.h"
 #include "services/router/catalog.h"
 #include "services/router/convert.h"
+#include "services/router/expert_host.h"
 #include "services/router/gate_confusion.h"
-#include "services/router/local_backbone.h"
+#include "services/router/router_core.h"
 #include "services/router/transitions.h"
 #include "services/router/validation.h"
 
@@ -25,15 +25,6 @@ namespace {
 
 // What the states of example prompts may take; those that are not there by then do not count.
 constexpr absl::Duration kConfusionTime = absl::Seconds(30);
-
-// Names files by themselves: the folder that they were uploaded to says nothing to the client.
-absl::Status WithoutFolder(const absl::Status& status, const std::string& folder) {
-  absl::Status named(status.code(),
-                     absl::StrReplaceAll(status.message(), {{absl::StrCat(folder, "/"), ""}}));
-  status.ForEachPayload(
-      [&](absl::string_view type, const absl::Cord& payload) { named.SetPayload(type, payload); });
-  return named;
-}
 
 v1::GateConfusion ConfusionProto(const GateConfusion& confusion) {
   v1::GateConfusion proto;
@@ -44,15 +35,10 @@ v1::GateConfusion ConfusionProto(const GateConfusion& confusion) {
   return proto;
 }
 
-v1::ExpertVersion ServingProto(const Catalog& catalog, const CatalogEntry& entry) {
-  v1::ExpertVersion proto;
-  *proto.mutable_expert() = ExpertProto(entry);
-  proto.set_state(v1::VERSION_STATE_SERVING);
-  proto.set_progress(1);
-  proto.set_weight(entry.weight);
-  proto.set_share(ShareOf(catalog, entry));
-  proto.set_active_requests(*entry.active_requests);
-  return proto;
+// Of a PushExpertRequest or an UploadHeader.
+template <typename Request>
+PushOptions OptionsOf(const Request& request) {
+  return {{request.nodes().begin(), request.nodes().end()}, request.validate_only()};
 }
 
 // The one that a name and perhaps a version stand for.
@@ -72,14 +58,17 @@ absl::StatusOr<CatalogEntry> FindOne(const Catalog& catalog, const runtime::Expe
 
 class AdminService final : public v1::AdminService::Service {
  public:
-  AdminService(LocalBackbone* backbone, UploadOptions uploads)
-      : backbone_(*backbone), uploads_(std::move(uploads)) {}
+  explicit AdminService(AdminServiceOptions options)
+      : core_(*options.core),
+        transitions_(*options.transitions),
+        host_(*options.host),
+        uploads_(std::move(options.uploads)) {}
 
   grpc::Status PushExpert(grpc::ServerContext* context, const v1::PushExpertRequest* request,
                           v1::PushExpertResponse* response) override {
     return Answer(context, *request, [&]() -> absl::Status {
       if (request->folder().empty()) return InvalidField("folder", " is empty");
-      return Push(request->folder(), request->validate_only(), response);
+      return Push(request->folder(), OptionsOf(*request), response);
     });
   }
 
@@ -90,11 +79,10 @@ class AdminService final : public v1::AdminService::Service {
     reader->Read(&first);
     return Answer(context, first, [&]() -> absl::Status {
       if (!first.has_header()) return InvalidField("header", " is not in the first message");
-      CCOE_ASSIGN_OR_RETURN(const std::unique_ptr<Upload> upload,
+      CCOE_ASSIGN_OR_RETURN(const std::unique_ptr<rpc::Upload> upload,
                             Receive(*context, first.header(), *reader));
-      const bool validate_only = first.header().validate_only();
-      return WithoutFolder(Push(upload->folder(), validate_only, response->mutable_pushed()),
-                           upload->folder());
+      return upload->WithoutFolder(
+          Push(upload->folder(), OptionsOf(first.header()), response->mutable_pushed()));
     });
   }
 
@@ -121,13 +109,13 @@ class AdminService final : public v1::AdminService::Service {
   using Versions = google::protobuf::RepeatedPtrField<v1::ExpertVersion>;
 
   // All files of an upload.
-  absl::StatusOr<std::unique_ptr<Upload>> Receive(
+  absl::StatusOr<std::unique_ptr<rpc::Upload>> Receive(
       const grpc::ServerContext& context, const v1::UploadHeader& header,
       grpc::ServerReader<v1::UploadExpertRequest>& reader) const {
-    std::vector<UploadFile> files;
+    std::vector<rpc::UploadFile> files;
     for (const v1::UploadFile& file : header.files()) files.push_back({file.name(), file.bytes()});
-    CCOE_ASSIGN_OR_RETURN(std::unique_ptr<Upload> upload,
-                          Upload::Begin(uploads_, std::move(files)));
+    CCOE_ASSIGN_OR_RETURN(std::unique_ptr<rpc::Upload> upload,
+                          rpc::Upload::Begin(uploads_, std::move(files)));
     v1::UploadExpertRequest next;
     while (reader.Read(&next)) {
       CCOE_RETURN_IF_ERROR(CheckNoUnknownFields(next));
@@ -141,22 +129,25 @@ class AdminService final : public v1::AdminService::Service {
     return upload;
   }
 
-  absl::Status Push(const std::string& folder, bool validate_only,
+  absl::Status Push(const std::string& folder, const PushOptions& push,
                     v1::PushExpertResponse* response) {
     const absl::Time begin = absl::Now();
+    CCOE_RETURN_IF_ERROR(core_.GetCatalog().status());
     Transitions::Loading loading(&transitions_);
     model::ExpertLoadOptions options;
     options.on_manifest = [&](const model::ExpertManifest& manifest) { loading.Begin(manifest); };
     options.progress = [&](double part) { loading.SetProgress(part); };
     CCOE_ASSIGN_OR_RETURN(const auto package, model::ExpertPackage::Load(folder, options));
-    CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry, backbone_.Check(package));
-    const StateOf state = StatesFrom(backbone_, absl::Now() + kConfusionTime);
-    for (const GateConfusion& confusion : CompareGates(*backbone_.GetCatalog(), entry, state)) {
+    CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry, host_.Check(package));
+    Backbone& backbone = core_.backbone();
+    const StateOf state = StatesFrom(backbone, absl::Now() + kConfusionTime);
+    for (const GateConfusion& confusion : CompareGates(*backbone.GetCatalog(), entry, state)) {
       *response->add_confusion() = ConfusionProto(confusion);
     }
     *response->mutable_expert() = ExpertProto(entry);
-    if (validate_only) return absl::OkStatus();
-    CCOE_RETURN_IF_ERROR(backbone_.Push(package));
+    CCOE_RETURN_IF_ERROR(host_.Push(package, push));
+    if (push.validate_only) return absl::OkStatus();
+    transitions_.DropDraining(entry);
     const model::ExpertManifest& manifest = package->manifest();
     telemetry::LogInfo("expert_pushed", {{"expert", manifest.name},
                                          {"version", manifest.version},
@@ -167,12 +158,22 @@ class AdminService final : public v1::AdminService::Service {
 
   absl::Status Pop(const v1::PopExpertRequest& request, v1::PopExpertResponse* response) {
     if (request.name().empty()) return InvalidField("name", " is empty");
+    if (request.name() == runtime::kGeneralExpert) {
+      return absl::InvalidArgumentError("`general` is the base model and stays");
+    }
     {
-      // The entry's lease goes before the log says so.
+      // The entry's lease, and the catalog's, go before the log says so.
+      CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
       CCOE_ASSIGN_OR_RETURN(const CatalogEntry entry,
-                            FindOne(*backbone_.GetCatalog(), {request.name(), request.version()}));
-      transitions_.AddDraining(entry);
-      CCOE_RETURN_IF_ERROR(backbone_.Pop(entry.info.key));
+                            FindOne(*catalog, {request.name(), request.version()}));
+      // It is seen as draining before it leaves the catalog.
+      transitions_.AddDraining(entry, absl::InfiniteFuture());
+      const absl::StatusOr<absl::Duration> stays = host_.Pop(entry.info.key);
+      if (!stays.ok()) {
+        transitions_.DropDraining(entry);
+        return stays.status();
+      }
+      transitions_.AddDraining(entry, absl::Now() + *stays);
       *response->mutable_expert() = ExpertProto(entry);
     }
     telemetry::LogInfo("expert_popped", {{"expert", response->expert().name()},
@@ -189,31 +190,19 @@ class AdminService final : public v1::AdminService::Service {
       weights.push_back({{given.name(), given.version()}, given.weight()});
       absl::StrAppend(&text, text.empty() ? "" : " ", given.version(), "=", given.weight());
     }
-    CCOE_RETURN_IF_ERROR(backbone_.SetTraffic(request.domain(), weights));
+    CCOE_RETURN_IF_ERROR(host_.SetTraffic(request.domain(), weights));
     telemetry::LogInfo("traffic_set", {{"domain", request.domain()}, {"weights", text}});
     return absl::OkStatus();
   }
 
   absl::Status List(const std::string& domain, Versions* versions) {
-    // In the order of a version's life, so that one that goes on meanwhile is seen.
-    std::vector<v1::ExpertVersion> all = transitions_.ListLoading();
-    const std::shared_ptr<const Catalog> catalog = backbone_.GetCatalog();
-    for (const CatalogEntry& entry : catalog->experts) all.push_back(ServingProto(*catalog, entry));
-    for (v1::ExpertVersion& version : transitions_.ListDraining())
-      all.push_back(std::move(version));
-    std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
-      return ComesFirst(a.expert(), b.expert());
-    });
-    for (v1::ExpertVersion& version : all) {
+    CCOE_RETURN_IF_ERROR(core_.GetCatalog().status());
+    for (v1::ExpertVersion& version : AllVersions(core_.backbone(), transitions_)) {
       if (!domain.empty() && version.expert().domain() != domain) continue;
-      // One that was met in two states is in the later one.
-      const bool again =
-          !versions->empty() && !ComesFirst(versions->rbegin()->expert(), version.expert());
-      if (again) versions->RemoveLast();
       *versions->Add() = std::move(version);
     }
-    if (!domain.empty() && versions->empty()) return FindDomain(*catalog, domain, 0).status();
-    return absl::OkStatus();
+    if (domain.empty() || !versions->empty()) return absl::OkStatus();
+    return FindDomain(*core_.backbone().GetCatalog(), domain, 0).status();
   }
 
   template <typename Body>
@@ -225,15 +214,16 @@ class AdminService final : public v1::AdminService::Service {
     return rpc::ToGrpcStatus(status);
   }
 
-  LocalBackbone& backbone_;
-  const UploadOptions uploads_;
-  Transitions transitions_;
+  RouterCore& core_;
+  Transitions& transitions_;
+  ExpertHost& host_;
+  const rpc::UploadOptions uploads_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, UploadOptions uploads) {
-  return std::make_unique<AdminService>(backbone, std::move(uploads));
+std::unique_ptr<grpc::Service> NewAdminService(AdminServiceOptions options) {
+  return std::make_unique<AdminService>(std::move(options));
 }
 
 }  // namespace ccoe::router

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "services/router/upload.h"
+#include "common/rpc/upload.h"
 
 namespace grpc {
 class Service;
@@ -10,10 +10,19 @@ class Service;
 
 namespace ccoe::router {
 
-class LocalBackbone;
+class ExpertHost;
+class RouterCore;
+class Transitions;
 
-// ccoe.v1.AdminService over an engine in this process. Its calls run on gRPC's own threads and take
-// as long as loading takes. `backbone` outlives it.
-std::unique_ptr<grpc::Service> NewAdminService(LocalBackbone* backbone, UploadOptions uploads);
+struct AdminServiceOptions {
+  RouterCore* core = nullptr;
+  Transitions* transitions = nullptr;  // where it tells what is under way
+  ExpertHost* host = nullptr;          // of the core's backbone
+  rpc::UploadOptions uploads;
+};
+
+// ccoe.v1.AdminService. Its calls run on gRPC's own threads and take as long as loading takes. What
+// the options point to outlives it.
+std::unique_ptr<grpc::Service> NewAdminService(AdminServiceOptions options);
 
 }  // namespace ccoe::router

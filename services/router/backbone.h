@@ -46,12 +46,21 @@ struct CatalogEntry {
   // Keeps the expert where it is served for as long as a catalog lists it, and so for every request
   // that was resolved by one; null where that is not this process's business.
   std::shared_ptr<const void> lease;
+  // The expert processes that serve it and are connected, by address.
+  std::vector<std::string> nodes;
+};
+
+// An expert process that is connected, whatever it serves.
+struct ExpertProcess {
+  std::string address;
+  int layer_begin = 0;  // the first that it computes
 };
 
 // What a backbone can do and do with whom; immutable, replaced as a whole when anything changes.
 struct Catalog {
   ModelDescription model;
-  std::vector<CatalogEntry> experts;  // `general` included
+  std::vector<CatalogEntry> experts;     // `general` included
+  std::vector<ExpertProcess> processes;  // of a backbone elsewhere
 };
 
 struct TokenPiece {

@@ -1,6 +1,5 @@
 #include "services/router/catalog_service.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -19,8 +18,11 @@ namespace {
 
 class CatalogService final : public v1::CatalogService::CallbackService {
  public:
-  CatalogService(RouterCore* core, std::string version)
-      : core_(*core), version_(std::move(version)), started_at_(absl::Now()) {}
+  CatalogService(RouterCore* core, Transitions* transitions, std::string version)
+      : core_(*core),
+        transitions_(*transitions),
+        version_(std::move(version)),
+        started_at_(absl::Now()) {}
 
   grpc::ServerUnaryReactor* ListExperts(grpc::CallbackServerContext* context,
                                         const v1::ListExpertsRequest* request,
@@ -33,11 +35,7 @@ class CatalogService final : public v1::CatalogService::CallbackService {
                                       v1::GetExpertResponse* response) override {
     return Answer("GetExpert", context, *request, [&]() -> absl::Status {
       if (request->name().empty()) return InvalidField("name", " is empty");
-      CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
-      CCOE_ASSIGN_OR_RETURN(const CatalogEntry* entry,
-                            FindExpert(*catalog, {request->name(), request->version()}));
-      *response->mutable_expert() = ExpertProto(*entry);
-      return absl::OkStatus();
+      return Get(*request, response);
     });
   }
 
@@ -79,13 +77,28 @@ class CatalogService final : public v1::CatalogService::CallbackService {
 
  private:
   absl::Status List(const v1::ListExpertsRequest& request, v1::ListExpertsResponse* response) {
-    CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
-    for (const CatalogEntry& entry : catalog->experts) {
-      if (!request.domain().empty() && entry.info.domain != request.domain()) continue;
-      *response->add_experts() = ExpertProto(entry);
+    CCOE_RETURN_IF_ERROR(core_.GetCatalog().status());
+    for (v1::ExpertVersion& version : AllVersions(core_.backbone(), transitions_)) {
+      if (!request.domain().empty() && version.expert().domain() != request.domain()) continue;
+      *response->add_experts() = std::move(*version.mutable_expert());
     }
-    std::sort(response->mutable_experts()->begin(), response->mutable_experts()->end(), ComesFirst);
     return absl::OkStatus();
+  }
+
+  absl::Status Get(const v1::GetExpertRequest& request, v1::GetExpertResponse* response) {
+    CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const Catalog> catalog, core_.GetCatalog());
+    const auto found = FindExpert(*catalog, {request.name(), request.version()});
+    if (found.ok()) {
+      *response->mutable_expert() = ExpertProto(**found);
+      return absl::OkStatus();
+    }
+    for (v1::ExpertVersion& version : AllVersions(core_.backbone(), transitions_)) {
+      v1::Expert& expert = *version.mutable_expert();
+      if (expert.name() != request.name() || expert.version() != request.version()) continue;
+      *response->mutable_expert() = std::move(expert);
+      return absl::OkStatus();
+    }
+    return found.status();
   }
 
   // Checks the request and answers it at once with the status of `body`.
@@ -102,14 +115,16 @@ class CatalogService final : public v1::CatalogService::CallbackService {
   }
 
   RouterCore& core_;
+  Transitions& transitions_;
   const std::string version_;
   const absl::Time started_at_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewCatalogService(RouterCore* core, std::string version) {
-  return std::make_unique<CatalogService>(core, std::move(version));
+std::unique_ptr<grpc::Service> NewCatalogService(RouterCore* core, Transitions* transitions,
+                                                 std::string version) {
+  return std::make_unique<CatalogService>(core, transitions, std::move(version));
 }
 
 }  // namespace ccoe::router

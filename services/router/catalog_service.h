@@ -4,6 +4,7 @@
 #include <string>
 
 #include "services/router/router_core.h"
+#include "services/router/transitions.h"
 
 namespace grpc {
 class Service;
@@ -11,7 +12,8 @@ class Service;
 
 namespace ccoe::router {
 
-// ccoe.v1.CatalogService. `core` outlives it.
-std::unique_ptr<grpc::Service> NewCatalogService(RouterCore* core, std::string version);
+// ccoe.v1.CatalogService. `core` and `transitions` outlive it.
+std::unique_ptr<grpc::Service> NewCatalogService(RouterCore* core, Transitions* transitions,
+                                                 std::string version);
 
 }  // namespace ccoe::router

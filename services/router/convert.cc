@@ -104,6 +104,7 @@ v1::Expert ExpertProto(const CatalogEntry& entry) {
   proto.set_attach_depth(entry.info.attach_depth);
   proto.set_digest(entry.info.package_digest);
   proto.set_state(entry.info.healthy ? v1::EXPERT_STATE_READY : v1::EXPERT_STATE_UNAVAILABLE);
+  proto.set_load_progress(1);
   if (entry.manifest != nullptr) {
     proto.set_license(entry.manifest->licence);
     proto.set_scores_json(entry.manifest->scores_json);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "services/router/validation.h"
 
 namespace ccoe::router {
 namespace {
@@ -72,7 +73,7 @@ absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackbo
                         runtime::Engine::Create(std::move(engine_options)));
   std::unique_ptr<LocalBackbone> backbone(
       new LocalBackbone(options.model, std::move(engine), Describe(options)));
-  for (const auto& package : options.experts) CCOE_RETURN_IF_ERROR(backbone->Push(package));
+  for (const auto& package : options.experts) CCOE_RETURN_IF_ERROR(backbone->Push(package, {}));
   options.model->ReleasePages();
   return backbone;
 }
@@ -121,8 +122,13 @@ absl::StatusOr<CatalogEntry> LocalBackbone::Check(
   return entry;
 }
 
-absl::Status LocalBackbone::Push(const std::shared_ptr<const model::ExpertPackage>& package) {
+absl::Status LocalBackbone::Push(const std::shared_ptr<const model::ExpertPackage>& package,
+                                 const PushOptions& options) {
+  if (!options.nodes.empty()) {
+    return InvalidField("nodes", ": this server has no expert processes, it serves by itself");
+  }
   CCOE_ASSIGN_OR_RETURN(CatalogEntry entry, Check(package));
+  if (options.validate_only) return absl::OkStatus();
   CCOE_RETURN_IF_ERROR(engine_->AddExpert(package));
   entry.lease = std::make_shared<const Lease>(leases_, entry.info.key);
   base::MutexLock lock(&mutex_);
@@ -132,10 +138,7 @@ absl::Status LocalBackbone::Push(const std::shared_ptr<const model::ExpertPackag
   return absl::OkStatus();
 }
 
-absl::Status LocalBackbone::Pop(const runtime::ExpertKey& expert) {
-  if (expert.name == runtime::kGeneralExpert) {
-    return absl::InvalidArgumentError("`general` is the base model and stays");
-  }
+absl::StatusOr<absl::Duration> LocalBackbone::Pop(const runtime::ExpertKey& expert) {
   std::shared_ptr<const Catalog> before;  // goes after the lock
   base::MutexLock lock(&mutex_);
   CCOE_ASSIGN_OR_RETURN(const CatalogEntry* found, FindExpert(*catalog_, expert));
@@ -143,7 +146,7 @@ absl::Status LocalBackbone::Pop(const runtime::ExpertKey& expert) {
   std::erase_if(catalog->experts,
                 [&](const CatalogEntry& entry) { return entry.info.key == found->info.key; });
   before = std::exchange(catalog_, std::move(catalog));
-  return absl::OkStatus();
+  return absl::ZeroDuration();
 }
 
 absl::Status LocalBackbone::SetTraffic(const std::string& domain,

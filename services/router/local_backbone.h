@@ -13,7 +13,7 @@
 #include "common/model/model.h"
 #include "common/runtime/engine.h"
 #include "services/router/backbone.h"
-#include "services/router/catalog.h"
+#include "services/router/expert_host.h"
 
 namespace ccoe::router {
 
@@ -32,24 +32,22 @@ struct LocalBackboneOptions {
 
 // A backbone in this process: one engine with every layer and every expert. Experts come and go
 // while it serves: what a request resolves to stays until the request has ended.
-class LocalBackbone final : public Backbone {
+class LocalBackbone final : public Backbone, public ExpertHost {
  public:
   // Packs all weights: takes seconds. FAILED_PRECONDITION when a package does not belong to the
   // model; other errors as of runtime::Engine and compute::NewCpuDevice.
   static absl::StatusOr<std::unique_ptr<LocalBackbone>> Create(LocalBackboneOptions options);
   ~LocalBackbone() override;
 
-  // How an expert would be listed. FAILED_PRECONDITION when it does not belong to the model,
-  // ALREADY_EXISTS when name and version are listed or still leaving.
   absl::StatusOr<CatalogEntry> Check(
-      const std::shared_ptr<const model::ExpertPackage>& package) const;
-  // Adds an expert: packs its weights and lists it. Errors as of Check; then nothing has changed.
-  absl::Status Push(const std::shared_ptr<const model::ExpertPackage>& package);
-  // Takes an expert out of the catalog; requests that have it go on to their end, and with the last
-  // of them its memory goes. NOT_FOUND; INVALID_ARGUMENT for `general`.
-  absl::Status Pop(const runtime::ExpertKey& expert);
-  // Shares a domain's requests out among its experts; as router::SetWeights.
-  absl::Status SetTraffic(const std::string& domain, absl::Span<const VersionWeight> weights);
+      const std::shared_ptr<const model::ExpertPackage>& package) const override;
+  // It has no nodes to choose from.
+  absl::Status Push(const std::shared_ptr<const model::ExpertPackage>& package,
+                    const PushOptions& options) override;
+  // Its memory goes with the last of the requests that have it.
+  absl::StatusOr<absl::Duration> Pop(const runtime::ExpertKey& expert) override;
+  absl::Status SetTraffic(const std::string& domain,
+                          absl::Span<const VersionWeight> weights) override;
 
   std::shared_ptr<const Catalog> GetCatalog() const override;
   absl::Status Health() const override { return absl::OkStatus(); }

@@ -14,10 +14,10 @@
 #include "common/base/error.h"
 #include "common/base/mutex.h"
 #include "common/rpc/channel.h"
-#include "common/rpc/link_handshake.h"
 #include "common/rpc/link_session.h"
 #include "common/rpc/status.h"
 #include "common/telemetry/log.h"
+#include "services/router/remote_catalog.h"
 #include "services/router/remote_session.h"
 
 namespace ccoe::router {
@@ -48,23 +48,6 @@ ModelDescription DescriptionOf(const internal::v1::GetModelResponse& response) {
   model.arithmetic = response.arithmetic();
   model.chat_template = response.chat_template();
   return model;
-}
-
-CatalogEntry EntryOf(const internal::v1::ExpertStatus& status) {
-  CatalogEntry entry;
-  entry.info = rpc::ExpertInfoOf(status.description());
-  entry.info.healthy = std::any_of(status.replicas().begin(), status.replicas().end(),
-                                   [](const auto& replica) { return replica.connected(); });
-  if (const std::string& json = status.description().manifest_json(); !json.empty()) {
-    auto manifest = model::ParseExpertManifest(json, entry.info.key.name);
-    if (manifest.ok()) {
-      entry.manifest = std::make_shared<const model::ExpertManifest>(*std::move(manifest));
-    } else {
-      telemetry::LogWarning("expert_manifest", {{"expert", entry.info.key.name},
-                                                {"message", manifest.status().ToString()}});
-    }
-  }
-  return entry;
 }
 
 runtime::EngineStats StatsOf(const internal::v1::EngineLoad& load) {
@@ -146,10 +129,11 @@ class RemoteBackbone::Impl {
     while (connecting_ || calls_ > 0 || !sessions_.empty()) idle_.Wait(&mutex_);
   }
 
-  bool WaitUntilReached(absl::Duration timeout) {
+  bool WaitForCatalog(const std::function<bool(const Catalog&)>& condition,
+                      absl::Duration timeout) {
     const absl::Time deadline = absl::Now() + timeout;
     base::MutexLock lock(&mutex_);
-    while (catalog_ == nullptr) {
+    while (catalog_.Get() == nullptr || !condition(*catalog_.Get())) {
       const absl::Duration left = deadline - absl::Now();
       if (left <= absl::ZeroDuration()) return false;
       idle_.WaitFor(&mutex_, absl::ToChronoNanoseconds(left));
@@ -159,7 +143,16 @@ class RemoteBackbone::Impl {
 
   std::shared_ptr<const Catalog> GetCatalog() const {
     base::MutexLock lock(&mutex_);
-    return catalog_;
+    return catalog_.Get();
+  }
+  absl::Status SetTraffic(const std::string& domain, absl::Span<const VersionWeight> weights) {
+    base::MutexLock lock(&mutex_);
+    if (catalog_.Get() == nullptr) return health_;
+    return catalog_.SetTraffic(domain, weights);
+  }
+  void ForgetWeight(const runtime::ExpertKey& expert) {
+    base::MutexLock lock(&mutex_);
+    catalog_.ForgetWeight(expert);
   }
   absl::Status Health() const {
     base::MutexLock lock(&mutex_);
@@ -292,15 +285,9 @@ class RemoteBackbone::Impl {
   }
 
   void OnState(const internal::v1::WatchResponse& response) {
-    std::vector<CatalogEntry> entries;
-    for (const auto& status : response.experts()) entries.push_back(EntryOf(status));
+    std::vector<CatalogEntry> entries = EntriesOf(response);
     base::MutexLock lock(&mutex_);
-    if (!response.experts_unchanged()) {
-      auto catalog = std::make_shared<Catalog>();
-      catalog->model = model_;
-      catalog->experts = std::move(entries);
-      catalog_ = std::move(catalog);
-    }
+    if (!response.experts_unchanged()) catalog_.Update(model_, std::move(entries), response);
     if (!health_.ok() && !response.draining()) {
       telemetry::LogInfo("backbone_up", {{"backbone", options_.address}});
     }
@@ -348,7 +335,7 @@ class RemoteBackbone::Impl {
   absl::BitGen random_ ABSL_GUARDED_BY(mutex_);
   ModelDescription model_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const internal::v1::GetVocabularyResponse> vocabulary_ ABSL_GUARDED_BY(mutex_);
-  std::shared_ptr<const Catalog> catalog_ ABSL_GUARDED_BY(mutex_);
+  RemoteCatalog catalog_ ABSL_GUARDED_BY(mutex_);
   absl::Status health_ ABSL_GUARDED_BY(mutex_);
   runtime::EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   std::map<SessionId, std::shared_ptr<RemoteSession>> sessions_ ABSL_GUARDED_BY(mutex_);
@@ -361,8 +348,17 @@ RemoteBackbone::RemoteBackbone(RemoteBackboneOptions options)
 RemoteBackbone::~RemoteBackbone() = default;
 
 bool RemoteBackbone::WaitUntilReached(absl::Duration timeout) {
-  return impl_->WaitUntilReached(timeout);
+  return impl_->WaitForCatalog([](const Catalog&) { return true; }, timeout);
 }
+bool RemoteBackbone::WaitForCatalog(const std::function<bool(const Catalog&)>& condition,
+                                    absl::Duration timeout) {
+  return impl_->WaitForCatalog(condition, timeout);
+}
+absl::Status RemoteBackbone::SetTraffic(const std::string& domain,
+                                        absl::Span<const VersionWeight> weights) {
+  return impl_->SetTraffic(domain, weights);
+}
+void RemoteBackbone::ForgetWeight(const runtime::ExpertKey& expert) { impl_->ForgetWeight(expert); }
 std::shared_ptr<const Catalog> RemoteBackbone::GetCatalog() const { return impl_->GetCatalog(); }
 absl::Status RemoteBackbone::Health() const { return impl_->Health(); }
 runtime::EngineStats RemoteBackbone::Stats() const { return impl_->Stats(); }

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "services/router/backbone.h"
+#include "services/router/catalog.h"
 
 namespace ccoe::router {
 
@@ -28,6 +30,15 @@ class RemoteBackbone final : public Backbone {
 
   // Waits until the backbone was reached for the first time; false when `timeout` passed before.
   bool WaitUntilReached(absl::Duration timeout);
+  // Waits for a catalog that meets a condition, which is asked again at each change; false when
+  // `timeout` passed before.
+  bool WaitForCatalog(const std::function<bool(const Catalog&)>& condition, absl::Duration timeout);
+
+  // Shares a domain's requests out among its experts, in this router alone; as router::SetWeights.
+  // UNAVAILABLE until the backbone was reached.
+  absl::Status SetTraffic(const std::string& domain, absl::Span<const VersionWeight> weights);
+  // Of an expert that is pushed or popped: another of its name and version begins without weight.
+  void ForgetWeight(const runtime::ExpertKey& expert);
 
   std::shared_ptr<const Catalog> GetCatalog() const override;
   absl::Status Health() const override;

@@ -5,6 +5,7 @@
 #include "ccoe/internal/v1/config.pb.h"
 #include "common/base/error.h"
 #include "common/rpc/proto_time.h"
+#include "services/router/admin_service.h"
 #include "services/router/catalog.h"
 #include "services/router/catalog_service.h"
 #include "services/router/generation_service.h"
@@ -36,9 +37,10 @@ struct Router::State {
   explicit State(const RouterOptions& options)
       : core(options.backbone, options.metrics, options.limits),
         generation(NewGenerationService(&core)),
-        catalog(NewCatalogService(&core, options.version)) {}
+        catalog(NewCatalogService(&core, &transitions, options.version)) {}
 
   RouterCore core;
+  Transitions transitions;
   std::unique_ptr<grpc::Service> generation;
   std::unique_ptr<grpc::Service> catalog;
 };
@@ -69,6 +71,11 @@ Router::~Router() { state_->core.metrics().SetGaugeSource(nullptr); }
 
 std::vector<grpc::Service*> Router::services() {
   return {state_->generation.get(), state_->catalog.get()};
+}
+
+std::unique_ptr<grpc::Service> Router::NewAdminService(ExpertHost* host,
+                                                       rpc::UploadOptions uploads) {
+  return router::NewAdminService({&state_->core, &state_->transitions, host, std::move(uploads)});
 }
 
 bool Router::Drain(absl::Duration timeout) {

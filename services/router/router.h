@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/rpc/upload.h"
 #include "common/telemetry/metrics.h"
 #include "services/router/backbone.h"
 #include "services/router/validation.h"
@@ -19,6 +20,8 @@ class ServerConfig;
 }  // namespace ccoe::internal::v1
 
 namespace ccoe::router {
+
+class ExpertHost;
 
 struct RouterOptions {
   Backbone* backbone = nullptr;           // outlives the router
@@ -42,6 +45,9 @@ class Router {
 
   // GenerationService and CatalogService; owned by the router.
   std::vector<grpc::Service*> services();
+  // AdminService, for the experts of the router's backbone. `host` outlives it, and the router
+  // does.
+  std::unique_ptr<grpc::Service> NewAdminService(ExpertHost* host, rpc::UploadOptions uploads);
 
   // Refuses new requests with UNAVAILABLE (DRAINING) and waits for those that run. False when
   // `timeout` passed before the last one ended: those left then end with DRAINING too.

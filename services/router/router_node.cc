@@ -1,14 +1,18 @@
 #include "services/router/router_node.h"
 
+#include <grpcpp/impl/service_type.h>
+
 #include <utility>
 
 #include "common/base/status_macros.h"
 #include "common/rpc/config.h"
 #include "common/rpc/engine_node.h"
 #include "common/rpc/proto_time.h"
+#include "common/rpc/upload_config.h"
 #include "common/telemetry/log.h"
 #include "services/router/health_follower.h"
 #include "services/router/remote_backbone.h"
+#include "services/router/remote_expert_host.h"
 #include "services/router/router.h"
 
 namespace ccoe::router {
@@ -36,13 +40,17 @@ struct RouterNode::State {
       : drain_timeout(rpc::FromProto(config.server().drain_timeout())),
         metrics({"router", CCOE_VERSION, ""}),
         backbone({.address = config.backbone()}),
+        host(&backbone),
         router({&backbone, &metrics, LimitsFromConfig(config.limits(), config.server()),
-                CCOE_VERSION}) {}
+                CCOE_VERSION}),
+        admin(router.NewAdminService(&host, rpc::UploadsOf(config))) {}
 
   const absl::Duration drain_timeout;
   telemetry::Metrics metrics;
   RemoteBackbone backbone;
+  RemoteExpertHost host;
   Router router;
+  std::unique_ptr<grpc::Service> admin;
   rpc::NodePorts ports;
   std::unique_ptr<HealthFollower> health;  // until the drain
 };
@@ -57,6 +65,7 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterConfig
   }
   CCOE_ASSIGN_OR_RETURN(state->ports,
                         rpc::OpenPorts(config.server(), state->metrics, state->router.services()));
+  CCOE_RETURN_IF_ERROR(rpc::OpenAdmin(config.admin_listen(), state->admin.get(), &state->ports));
   telemetry::LogInfo("serving", {{"listen", state->ports.server->address()},
                                  {"backbone", config.backbone()},
                                  {"version", CCOE_VERSION}});
@@ -74,6 +83,7 @@ bool RouterNode::Drain() {
   state_->health.reset();
   state_->ports.server->SetHealth(rpc::Server::Health::kNotServing);
   const bool finished = state_->router.Drain(state_->drain_timeout);
+  if (state_->ports.admin != nullptr) state_->ports.admin->Shutdown(kShutdownGrace);
   state_->ports.server->Shutdown(kShutdownGrace);
   return finished;
 }

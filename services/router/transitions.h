@@ -3,8 +3,10 @@
 #include <atomic>
 #include <list>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "ccoe/v1/admin_service.pb.h"
 #include "common/base/mutex.h"
 #include "services/router/backbone.h"
@@ -33,8 +35,11 @@ class Transitions {
     bool begun_ = false;
   };
 
-  // Lists an expert that is about to leave the catalog, until its lease ends. Again: nothing.
-  void AddDraining(const CatalogEntry& entry);
+  // Lists an expert that is about to leave the catalog, until its lease ends, or without one its
+  // last request, and at least until `until`. Again: `until` alone counts.
+  void AddDraining(const CatalogEntry& entry, absl::Time until);
+  // It has come back, or has not left.
+  void DropDraining(const CatalogEntry& entry);
 
   std::vector<v1::ExpertVersion> ListLoading() const;
   std::vector<v1::ExpertVersion> ListDraining();
@@ -43,12 +48,17 @@ class Transitions {
   struct Draining {
     v1::ExpertVersion version;
     std::shared_ptr<const std::atomic<int>> active_requests;
-    std::weak_ptr<const void> lease;
+    std::optional<std::weak_ptr<const void>> lease;
+    absl::Time until;
   };
 
   mutable base::Mutex mutex_;
   std::list<v1::ExpertVersion> loading_ ABSL_GUARDED_BY(mutex_);
   std::vector<Draining> draining_ ABSL_GUARDED_BY(mutex_);
 };
+
+// Every expert by domain, name and version: those of the backbone's catalog, which is there, those
+// on their way into it and those on their way out of it.
+std::vector<v1::ExpertVersion> AllVersions(const Backbone& backbone, Transitions& transitions);
 
 }  // namespace ccoe::router

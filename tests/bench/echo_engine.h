@@ -25,6 +25,7 @@ class NoEngine : public runtime::Engine {
     return Refuse();
   }
   void RemoveReplica(runtime::RemoteExpert*, absl::Status) override {}
+  void RetireReplica(runtime::RemoteExpert*) override {}
   std::vector<runtime::ExpertInfo> Experts() const override { return {}; }
   runtime::EngineStats Stats() const override { return {}; }
   absl::StatusOr<runtime::SessionId> Open(runtime::SessionSpec,

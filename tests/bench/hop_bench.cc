@@ -108,6 +108,7 @@ class RoundTrips final : public rpc::LinkObserver {
     durations_.push_back(on_the_way);
   }
   void OnLinkChanged(const std::string&, const absl::Status&) override {}
+  void OnExpertsChanged(const std::string&) override {}
 
   std::vector<absl::Duration> Take() {
     base::MutexLock lock(&mutex_);

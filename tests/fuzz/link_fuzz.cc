@@ -48,6 +48,7 @@ void AtTheExpert(const internal::v1::LinkRequest& request) {
 
 void AtTheBackbone(const internal::v1::LinkResponse& response) {
   (void)CheckHelloReply(response.hello(), Identity());
+  (void)CheckOffered(response.added().expert(), Identity());
   (void)DecodeResults(response.results(), kLimits);
   Expect(!DecodeError(response.failed().error()).ok());
   for (const auto& expert : response.hello().experts()) (void)ExpertInfoOf(expert.description());

@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/rpc/status.h"
-#include "services/router/admin_service.h"
 #include "tests/integration/engine_harness.h"
 
 namespace ccoe::testing {
@@ -24,18 +23,29 @@ std::string TinyFolder(const std::string& name) {
   return absl::StrCat(CCOE_TEST_SOURCE_DIR, "/goldens/tiny/", name);
 }
 
-void AdminTest::SetUp() {
-  scratch_ = absl::StrCat(::testing::TempDir(), "/admin_test_", getpid());
+AdminPortTest::AdminPortTest()
+    : scratch_(absl::StrCat(::testing::TempDir(), "/admin_test_", getpid())) {
   fs::create_directories(uploads());
+}
+
+AdminPortTest::~AdminPortTest() { fs::remove_all(scratch_); }
+
+void AdminTest::SetUp() {
   router::LocalBackboneOptions options;
   options.model = TinyModel("llama");
   options.cpu.threads = 1;
   options.kv_budget_bytes = size_t{16} << 20;
   backbone_ = router::LocalBackbone::Create(std::move(options)).value();
+  Serve(backbone_.get(), backbone_.get());
+}
+
+void AdminTest::TearDown() { Stop(); }
+
+void AdminPortTest::Serve(router::Backbone* backbone, router::ExpertHost* host) {
   router_ = std::make_unique<router::Router>(
-      router::RouterOptions{backbone_.get(), &metrics_, router::Limits(), "1.2.3"});
-  admin_service_ = router::NewAdminService(backbone_.get(),
-                                           {.folder = uploads(), .max_bytes = int64_t{1} << 20});
+      router::RouterOptions{backbone, &metrics_, router::Limits(), "1.2.3"});
+  admin_service_ =
+      router_->NewAdminService(host, {.folder = uploads(), .max_bytes = int64_t{1} << 20});
   rpc::ServerOptions server;
   server.listen = "127.0.0.1:0";
   server.services = router_->services();
@@ -47,9 +57,13 @@ void AdminTest::SetUp() {
   generation_ = v1::GenerationService::NewStub(channel);
 }
 
-void AdminTest::TearDown() { fs::remove_all(scratch_); }
+void AdminPortTest::Stop() {
+  server_.reset();
+  admin_service_.reset();
+  router_.reset();
+}
 
-absl::StatusOr<v1::PushExpertResponse> AdminTest::Push(const v1::PushExpertRequest& request) {
+absl::StatusOr<v1::PushExpertResponse> AdminPortTest::Push(const v1::PushExpertRequest& request) {
   grpc::ClientContext context;
   v1::PushExpertResponse response;
   const absl::Status status = rpc::FromGrpcStatus(admin_->PushExpert(&context, request, &response));
@@ -57,13 +71,13 @@ absl::StatusOr<v1::PushExpertResponse> AdminTest::Push(const v1::PushExpertReque
   return response;
 }
 
-absl::Status AdminTest::Push(const std::string& folder) {
+absl::Status AdminPortTest::Push(const std::string& folder) {
   v1::PushExpertRequest request;
   request.set_folder(folder);
   return Push(request).status();
 }
 
-absl::Status AdminTest::Pop(const std::string& name, const std::string& version) {
+absl::Status AdminPortTest::Pop(const std::string& name, const std::string& version) {
   grpc::ClientContext context;
   v1::PopExpertRequest request;
   request.set_name(name);
@@ -72,13 +86,13 @@ absl::Status AdminTest::Pop(const std::string& name, const std::string& version)
   return rpc::FromGrpcStatus(admin_->PopExpert(&context, request, &response));
 }
 
-void AdminTest::PushAgain(const std::string& folder) {
+void AdminPortTest::PushAgain(const std::string& folder) {
   absl::Status status = Push(folder);
   while (absl::IsAlreadyExists(status)) status = Push(folder);
   EXPECT_TRUE(status.ok()) << status;
 }
 
-absl::StatusOr<v1::SetTrafficResponse> AdminTest::SetTraffic(
+absl::StatusOr<v1::SetTrafficResponse> AdminPortTest::SetTraffic(
     const std::string& domain, const std::map<std::string, int>& weights) {
   grpc::ClientContext context;
   v1::SetTrafficRequest request;
@@ -94,7 +108,7 @@ absl::StatusOr<v1::SetTrafficResponse> AdminTest::SetTraffic(
   return response;
 }
 
-v1::ListVersionsResponse AdminTest::Versions(const std::string& domain) {
+v1::ListVersionsResponse AdminPortTest::Versions(const std::string& domain) {
   grpc::ClientContext context;
   v1::ListVersionsRequest request;
   request.set_domain(domain);
@@ -103,16 +117,23 @@ v1::ListVersionsResponse AdminTest::Versions(const std::string& domain) {
   return response;
 }
 
-std::vector<std::string> AdminTest::Listed() {
+v1::ListExpertsResponse AdminPortTest::Experts() {
   grpc::ClientContext context;
   v1::ListExpertsResponse response;
   EXPECT_TRUE(catalog_->ListExperts(&context, {}, &response).ok());
+  return response;
+}
+
+std::vector<std::string> AdminPortTest::Listed() {
   std::vector<std::string> names;
-  for (const v1::Expert& expert : response.experts()) names.push_back(expert.name());
+  const v1::ListExpertsResponse experts = Experts();
+  for (const v1::Expert& expert : experts.experts()) {
+    if (expert.state() == v1::EXPERT_STATE_READY) names.push_back(expert.name());
+  }
   return names;
 }
 
-v1::GenerateRequest AdminTest::Request(const std::string& text, const Ask& ask) {
+v1::GenerateRequest AdminPortTest::Request(const std::string& text, const Ask& ask) {
   v1::GenerateRequest request;
   request.mutable_text()->set_text(text);
   if (!ask.domain.empty()) request.set_domain(ask.domain);
@@ -127,7 +148,8 @@ v1::GenerateRequest AdminTest::Request(const std::string& text, const Ask& ask) 
   return request;
 }
 
-absl::StatusOr<v1::GenerateResponse> AdminTest::Generate(const std::string& text, const Ask& ask) {
+absl::StatusOr<v1::GenerateResponse> AdminPortTest::Generate(const std::string& text,
+                                                             const Ask& ask) {
   grpc::ClientContext context;
   if (!ask.request_id.empty()) context.AddMetadata("x-request-id", ask.request_id);
   v1::GenerateResponse response;
@@ -137,14 +159,15 @@ absl::StatusOr<v1::GenerateResponse> AdminTest::Generate(const std::string& text
   return response;
 }
 
-void AdminTest::ReplaceIn(const std::string& file, const std::string& from, const std::string& to) {
+void AdminPortTest::ReplaceIn(const std::string& file, const std::string& from,
+                              const std::string& to) {
   std::stringstream text;
   text << std::ifstream(file).rdbuf();
   ASSERT_NE(text.str().find(from), std::string::npos) << file;
   std::ofstream(file) << absl::StrReplaceAll(text.str(), {{from, to}});
 }
 
-std::string AdminTest::LoraOfVersion(const std::string& version) {
+std::string AdminPortTest::LoraOfVersion(const std::string& version) {
   const fs::path folder = fs::path(scratch_) / version;
   fs::copy(TinyFolder("llama_lora"), folder);
   ReplaceIn(folder / "expert.json", "\"version\": \"1.0.0\"",

@@ -1,4 +1,4 @@
-// What tests of the admin port share: a server with every layer, its admin service and stubs.
+// What tests of the admin port share: a server with its admin service, and stubs.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -21,10 +21,15 @@ namespace ccoe::testing {
 // tests/goldens/tiny/<name>.
 std::string TinyFolder(const std::string& name);
 
-class AdminTest : public ::testing::Test {
+class AdminPortTest : public ::testing::Test {
  protected:
-  void SetUp() override;
-  void TearDown() override;
+  AdminPortTest();
+  ~AdminPortTest() override;
+
+  // Serves the public services and the admin's over a backbone.
+  void Serve(router::Backbone* backbone, router::ExpertHost* host);
+  // Ends that, before the backbone goes.
+  void Stop();
 
   absl::Status Push(const std::string& folder);
   absl::StatusOr<v1::PushExpertResponse> Push(const v1::PushExpertRequest& request);
@@ -35,7 +40,8 @@ class AdminTest : public ::testing::Test {
   absl::StatusOr<v1::SetTrafficResponse> SetTraffic(const std::string& domain,
                                                     const std::map<std::string, int>& weights);
   v1::ListVersionsResponse Versions(const std::string& domain = "");
-  // Names of ListExperts.
+  v1::ListExpertsResponse Experts();
+  // Names of those that are ready.
   std::vector<std::string> Listed();
 
   struct Ask {
@@ -64,7 +70,6 @@ class AdminTest : public ::testing::Test {
   std::string uploads() const { return scratch_ + "/uploads"; }
 
   telemetry::Metrics metrics_{{.service = "router", .version = "1.2.3", .arithmetic = "i8b32.v2"}};
-  std::unique_ptr<router::LocalBackbone> backbone_;
   std::unique_ptr<router::Router> router_;
   std::unique_ptr<grpc::Service> admin_service_;
   std::unique_ptr<rpc::Server> server_;
@@ -73,7 +78,16 @@ class AdminTest : public ::testing::Test {
   std::unique_ptr<v1::GenerationService::Stub> generation_;
 
  private:
-  std::string scratch_;
+  const std::string scratch_;
+};
+
+// Everything in one process.
+class AdminTest : public AdminPortTest {
+ protected:
+  void SetUp() override;
+  void TearDown() override;
+
+  std::unique_ptr<router::LocalBackbone> backbone_;
 };
 
 }  // namespace ccoe::testing

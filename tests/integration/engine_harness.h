@@ -98,6 +98,7 @@ class LoopbackLink final : public runtime::RemoteExpert, public runtime::RemoteL
   void OpenSession(runtime::SessionId session, const runtime::RemoteSpec& spec) override;
   void Send(std::vector<runtime::HiddenRows> rows) override;
   void CloseSession(runtime::SessionId session) override;
+  void Forget() override { forgotten_ = true; }
 
   void OnOpened(runtime::SessionId session, const absl::Status& status) override;
   void OnResults(std::vector<runtime::RemoteResult> results) override;
@@ -105,10 +106,12 @@ class LoopbackLink final : public runtime::RemoteExpert, public runtime::RemoteL
   void OnConsumed(int rows) override;
 
   int max_in_flight() const { return max_in_flight_; }
+  bool forgotten() const { return forgotten_; }
 
  private:
   const int credit_rows_;
   std::atomic<bool> cut_{false};
+  std::atomic<bool> forgotten_{false};
   std::atomic<int> in_flight_{0};
   std::atomic<int> max_in_flight_{0};
   runtime::Engine* backbone_ = nullptr;

@@ -11,13 +11,28 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/error.h"
+#include "common/rpc/status.h"
 #include "tests/integration/admin_harness.h"
 
 namespace ccoe::testing {
 namespace {
 
 using base::Reason;
-using PushPopTest = AdminTest;
+
+class PushPopTest : public AdminTest {
+ protected:
+  absl::StatusOr<v1::GetExpertResponse> Get(const std::string& name, const std::string& version) {
+    grpc::ClientContext context;
+    v1::GetExpertRequest request;
+    request.set_name(name);
+    request.set_version(version);
+    v1::GetExpertResponse response;
+    const absl::Status status =
+        rpc::FromGrpcStatus(catalog_->GetExpert(&context, request, &response));
+    if (!status.ok()) return status;
+    return response;
+  }
+};
 
 // Adds a tensor of zeros to a safetensors file.
 void AppendTensor(const std::string& path, size_t bytes) {
@@ -159,11 +174,17 @@ TEST_F(PushPopTest, APackageIsListedWhileItLoads) {
     EXPECT_EQ(Push(folder).code(), absl::StatusCode::kFailedPrecondition);
     ended = true;
   });
-  bool seen = false;
+  bool seen = false, listed = false;
   double progress = 0;
   while (!ended) {
     const v1::ListVersionsResponse versions = Versions();
     EXPECT_EQ(StateOf(versions, "general"), "VERSION_STATE_SERVING");
+    const v1::ListExpertsResponse experts = Experts();
+    if (experts.experts_size() > 1) {
+      EXPECT_EQ(experts.experts(1).state(), v1::EXPERT_STATE_LOADING);
+      EXPECT_GE(experts.experts(1).load_progress(), progress);
+      listed = true;
+    }
     if (StateOf(versions, "tiny-full") == "VERSION_STATE_LOADING") {
       EXPECT_GE(versions.versions(1).progress(), progress);
       progress = versions.versions(1).progress();
@@ -176,6 +197,7 @@ TEST_F(PushPopTest, APackageIsListedWhileItLoads) {
   }
   push.join();
   EXPECT_TRUE(seen);
+  EXPECT_TRUE(listed);
   EXPECT_GT(progress, 0);
   EXPECT_EQ(StateOf(Versions(), "tiny-full"), "");
 }
@@ -189,9 +211,17 @@ TEST_F(PushPopTest, APoppedExpertIsListedUntilItsRequestsEnd) {
   ASSERT_EQ(versions.versions_size(), 1);
   EXPECT_EQ(versions.versions(0).state(), v1::VERSION_STATE_DRAINING);
   EXPECT_EQ(versions.versions(0).share(), 0);
+  ASSERT_EQ(Experts().experts_size(), 2);
+  EXPECT_EQ(Experts().experts(1).state(), v1::EXPERT_STATE_DRAINING);
+  EXPECT_FALSE(Get("tiny-lora", "").ok());
+  const auto leaving = Get("tiny-lora", "1.0.0");
+  ASSERT_TRUE(leaving.ok()) << leaving.status();
+  EXPECT_EQ(leaving->expert().state(), v1::EXPERT_STATE_DRAINING);
   EXPECT_EQ(Push(TinyFolder("llama_lora")).code(), absl::StatusCode::kAlreadyExists);
   request.reset();
   EXPECT_EQ(StateOf(Versions(), "tiny-lora"), "");
+  EXPECT_EQ(Experts().experts_size(), 1);
+  EXPECT_FALSE(Get("tiny-lora", "1.0.0").ok());
   EXPECT_TRUE(Push(TinyFolder("llama_lora")).ok());
 }
 

@@ -1,9 +1,14 @@
 #include "tests/integration/split_harness.h"
 
+#include <grpcpp/impl/service_type.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "common/base/check.h"
+#include "common/base/status_macros.h"
+#include "common/rpc/engine_node.h"
+#include "services/expert/package_service.h"
 
 namespace ccoe::testing {
 
@@ -24,28 +29,39 @@ rpc::LinkIdentity IdentityOf(const model::Model& model, compute::Arithmetic arit
 }
 
 std::unique_ptr<ExpertSide> ExpertSide::Start(const std::shared_ptr<const model::Model>& model,
-                                              const std::vector<std::string>& packages, int begin,
-                                              int64_t credit_bytes, const std::string& listen) {
+                                              const ExpertSetup& setup) {
   auto side = std::make_unique<ExpertSide>();
-  EngineSetup setup;
-  setup.cpu.threads = 1;
-  setup.layer_begin = begin;
-  side->engine = MakeEngine(model, setup);
-  for (const std::string& name : packages) {
+  side->begin = setup.begin;
+  EngineSetup engine;
+  engine.cpu.threads = 1;
+  engine.layer_begin = setup.begin;
+  side->engine = MakeEngine(model, engine);
+  for (const std::string& name : setup.packages) {
     CCOE_CHECK(side->engine->AddExpert(TinyPackage(name)).ok());
   }
   rpc::LinkServerOptions links;
-  links.identity = IdentityOf(*model, setup.cpu.arithmetic, begin, 0);
+  links.identity = IdentityOf(*model, engine.cpu.arithmetic, setup.begin, 0);
   links.engine = side->engine.get();
-  links.credit_bytes = credit_bytes;
-  links.base_begin = begin;
-  for (const runtime::ExpertInfo& info : side->engine->Experts()) {
-    links.experts.push_back(rpc::DescribeExpert(info, ""));
+  links.credit_bytes = setup.credit_bytes;
+  links.base_begin = setup.begin;
+  links.linger = setup.linger;
+  links.experts.push_back(rpc::DescribeExpert(side->engine->Experts().front(), ""));  // `general`
+  for (const std::string& name : setup.packages) {
+    links.experts.push_back(rpc::DescribePackage(*TinyPackage(name)));
   }
   side->links = std::make_unique<rpc::LinkServer>(std::move(links));
+  side->packages = expert::NewPackageService(
+      {.model = model,
+       .engine = side->engine.get(),
+       .links = side->links.get(),
+       .layer_begin = setup.begin,
+       .base_begin = setup.begin,
+       .uploads = {.folder = setup.upload_dir, .max_bytes = int64_t{1} << 20}});
   rpc::ServerOptions server;
-  server.listen = listen;
-  server.services = {side->links->service()};
+  server.listen = setup.listen;
+  server.services = {side->links->service(), setup.package_service != nullptr
+                                                 ? setup.package_service
+                                                 : side->packages.get()};
   auto started = rpc::Server::Start(std::move(server));
   if (!started.ok()) ABSL_RAW_LOG(FATAL, "%s", started.status().ToString().c_str());
   side->server = *std::move(started);
@@ -56,6 +72,11 @@ ExpertSide::~ExpertSide() {
   server.reset();
   links->Stop();
   engine.reset();
+}
+
+absl::Status ExpertSide::Push(const std::string& package) {
+  CCOE_RETURN_IF_ERROR(engine->AddExpert(TinyPackage(package)));
+  return links->Add(rpc::DescribePackage(*TinyPackage(package)), begin);
 }
 
 std::unique_ptr<runtime::Engine> UnsplitEngine(const std::shared_ptr<const model::Model>& model,

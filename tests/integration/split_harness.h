@@ -12,6 +12,10 @@
 #include "common/rpc/server.h"
 #include "tests/integration/engine_harness.h"
 
+namespace grpc {
+class Service;
+}  // namespace grpc
+
 // Two engines with a link between them, over a real socket.
 namespace ccoe::testing {
 
@@ -29,18 +33,29 @@ bool Eventually(Condition condition) {
 rpc::LinkIdentity IdentityOf(const model::Model& model, compute::Arithmetic arithmetic, int begin,
                              int end);
 
+struct ExpertSetup {
+  std::vector<std::string> packages;
+  int begin = 0;
+  int64_t credit_bytes = int64_t{16} << 20;
+  std::string listen = "127.0.0.1:0";
+  absl::Duration linger = absl::Milliseconds(20);
+  std::string upload_dir = {};
+  grpc::Service* package_service = nullptr;  // instead of the real one; outlives the process
+};
+
 // An expert process within this one: an engine over [begin, layers) behind a link server.
 struct ExpertSide {
+  int begin = 0;
   std::unique_ptr<runtime::Engine> engine;
   std::unique_ptr<rpc::LinkServer> links;
+  std::unique_ptr<grpc::Service> packages;
   std::unique_ptr<rpc::Server> server;
 
-  // At "127.0.0.1:0" unless told otherwise.
   static std::unique_ptr<ExpertSide> Start(const std::shared_ptr<const model::Model>& model,
-                                           const std::vector<std::string>& packages, int begin,
-                                           int64_t credit_bytes,
-                                           const std::string& listen = "127.0.0.1:0");
+                                           const ExpertSetup& setup);
   ~ExpertSide();
+  // Serves one more package.
+  absl::Status Push(const std::string& package);
   // Nothing is left of any session.
   bool AtRest() const { return links->sessions() == 0 && engine->Stats().kv_pages_used == 0; }
 };

@@ -1,16 +1,15 @@
 // A backbone's and an expert's engine with the link between them: the tokens of the unsplit model,
 // and nothing left over whatever happens.
 #include <gmock/gmock.h>
-#include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "ccoe/internal/v1/link.grpc.pb.h"
 #include "common/base/error.h"
 #include "common/rpc/link_frames.h"
 #include "tests/integration/answers.h"
+#include "tests/integration/raw_peer.h"
 #include "tests/integration/split_harness.h"
 
 namespace ccoe::testing {
@@ -30,7 +29,7 @@ const std::vector<std::string> kExperts = {"general", "tiny-lora", "tiny-full"};
 class SplitLinkTest : public ::testing::Test {
  protected:
   void Start(int64_t credit_bytes) {
-    expert_ = ExpertSide::Start(model_, kPackages, kSplit, credit_bytes);
+    expert_ = ExpertSide::Start(model_, {kPackages, kSplit, credit_bytes});
     backbone_ = BackboneSide::Start(model_, kSplit, Identity(), expert_->server->address());
     ASSERT_TRUE(backbone_->Connected());
   }
@@ -64,7 +63,7 @@ TEST_F(SplitLinkTest, TheSplitNeedNotBeTheAttachDepth) {
   const std::vector<Answer> expected = Unsplit(specs);
   constexpr std::pair<int, int> kRanges[] = {{1, 1}, {1, 2}, {1, 3}};
   for (const auto& [expert_begin, backbone_end] : kRanges) {
-    expert_ = ExpertSide::Start(model_, kPackages, expert_begin, kPlenty);
+    expert_ = ExpertSide::Start(model_, {kPackages, expert_begin, kPlenty});
     rpc::LinkIdentity identity = Identity();
     identity.layer_end = backbone_end;
     backbone_ = BackboneSide::Start(model_, backbone_end, identity, expert_->server->address());
@@ -121,7 +120,7 @@ TEST_F(SplitLinkTest, ALostExpertFailsItsSessionsAndComesBack) {
   EXPECT_EQ(backbone_->engine->Open(Spec("tiny-lora", 20, 8), &refused).status().code(),
             absl::StatusCode::kUnavailable);
 
-  expert_ = ExpertSide::Start(model_, kPackages, kSplit, kPlenty, address);
+  expert_ = ExpertSide::Start(model_, {kPackages, kSplit, kPlenty, address});
   ASSERT_TRUE(backbone_->Connected());
   const std::vector<SessionSpec> specs = {Spec("tiny-lora", 20, 8)};
   EXPECT_EQ(RunAll(*backbone_->engine, specs), Unsplit(specs));
@@ -129,7 +128,7 @@ TEST_F(SplitLinkTest, ALostExpertFailsItsSessionsAndComesBack) {
 }
 
 TEST_F(SplitLinkTest, PeersThatDoNotBelongTogetherAreRefused) {
-  expert_ = ExpertSide::Start(model_, kPackages, kSplit, kPlenty);
+  expert_ = ExpertSide::Start(model_, {kPackages, kSplit, kPlenty});
   const auto refusal = [&](void (*change)(rpc::LinkIdentity&)) {
     rpc::LinkIdentity identity = Identity();
     change(identity);
@@ -166,56 +165,6 @@ TEST_F(SplitLinkTest, ADrainingExpertFinishesWhatRuns) {
   }
 }
 
-// A peer that speaks the protocol by hand.
-class RawPeer {
- public:
-  explicit RawPeer(const std::string& address)
-      : stub_(internal::v1::ExpertService::NewStub(
-            grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))),
-        stream_(stub_->Link(&context_)) {}
-
-  bool Send(const LinkRequest& request) { return stream_->Write(request); }
-  LinkResponse Read() {
-    LinkResponse response;
-    EXPECT_TRUE(stream_->Read(&response));
-    return response;
-  }
-  // Greets and opens session 1 of the first expert.
-  void OpenSession(const rpc::LinkIdentity& identity) {
-    LinkRequest request;
-    *request.mutable_hello() = rpc::MakeHello(identity);
-    Send(request);
-    const LinkResponse hello = Read();
-    ASSERT_TRUE(hello.has_hello());
-    const auto& expert = hello.hello().experts(0);
-    credit_rows = expert.credit_rows();
-    runtime::RemoteSpec spec;
-    spec.package_digest = expert.description().package_digest();
-    spec.attach_depth = expert.description().attach_depth();
-    spec.max_positions = 400;
-    spec.prompt_tokens = 10;
-    *request.mutable_open() = rpc::EncodeOpen(0, 1, spec);
-    Send(request);
-    const LinkResponse opened = Read();
-    ASSERT_TRUE(opened.has_opened());
-    ASSERT_FALSE(opened.opened().has_error()) << opened.DebugString();
-  }
-  // The code that the server ends the stream with.
-  grpc::StatusCode End() {
-    LinkResponse response;
-    while (stream_->Read(&response)) {
-    }
-    return stream_->Finish().error_code();
-  }
-  grpc::ClientContext& context() { return context_; }
-  int credit_rows = 0;
-
- private:
-  grpc::ClientContext context_;
-  std::unique_ptr<internal::v1::ExpertService::Stub> stub_;
-  std::unique_ptr<grpc::ClientReaderWriter<LinkRequest, LinkResponse>> stream_;
-};
-
 LinkRequest Rows(int position, int count) {
   runtime::HiddenRows rows;
   rows.session = 1;
@@ -226,7 +175,7 @@ LinkRequest Rows(int position, int count) {
 }
 
 TEST_F(SplitLinkTest, MalformedFramesEndTheStreamAndFreeEverything) {
-  expert_ = ExpertSide::Start(model_, kPackages, kSplit, 32 * kRowBytes);
+  expert_ = ExpertSide::Start(model_, {kPackages, kSplit, 32 * kRowBytes});
   const auto end_after = [&](const LinkRequest& request) {
     RawPeer peer(expert_->server->address());
     peer.OpenSession(Identity());
@@ -249,14 +198,14 @@ TEST_F(SplitLinkTest, MalformedFramesEndTheStreamAndFreeEverything) {
 }
 
 TEST_F(SplitLinkTest, NothingGoesBeforeTheHandshake) {
-  expert_ = ExpertSide::Start(model_, kPackages, kSplit, kPlenty);
+  expert_ = ExpertSide::Start(model_, {kPackages, kSplit, kPlenty});
   RawPeer peer(expert_->server->address());
   peer.Send(Rows(0, 1));
   EXPECT_EQ(peer.End(), grpc::INVALID_ARGUMENT);
 }
 
 TEST_F(SplitLinkTest, RowsOutOfTurnFailTheirSessionAlone) {
-  expert_ = ExpertSide::Start(model_, kPackages, kSplit, kPlenty);
+  expert_ = ExpertSide::Start(model_, {kPackages, kSplit, kPlenty});
   RawPeer peer(expert_->server->address());
   peer.OpenSession(Identity());
   peer.Send(Rows(3, 1));  // the first row stands at 0
@@ -267,7 +216,7 @@ TEST_F(SplitLinkTest, RowsOutOfTurnFailTheirSessionAlone) {
 }
 
 TEST_F(SplitLinkTest, ABackboneThatDiesFreesTheExpertsBlocks) {
-  expert_ = ExpertSide::Start(model_, kPackages, kSplit, kPlenty);
+  expert_ = ExpertSide::Start(model_, {kPackages, kSplit, kPlenty});
   {
     RawPeer peer(expert_->server->address());
     peer.OpenSession(Identity());

@@ -25,7 +25,7 @@ class SplitReplicaTest : public ::testing::Test {
     backbone_ = nullptr;
     experts_.clear();
     for (int i = 0; i < replicas; ++i) {
-      experts_.push_back(ExpertSide::Start(model_, kPackages, kSplit, credit_bytes));
+      experts_.push_back(ExpertSide::Start(model_, {kPackages, kSplit, credit_bytes}));
       const std::string& address = experts_.back()->server->address();
       if (i == 0) {
         backbone_ = BackboneSide::Start(model_, kSplit, identity, address);

@@ -45,7 +45,7 @@ std::string AddressIn(const std::string& ready_line) {
 class SplitSessionTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    expert_ = ExpertSide::Start(model_, kPackages, kSplit, int64_t{1} << 20);
+    expert_ = ExpertSide::Start(model_, {kPackages, kSplit, int64_t{1} << 20});
     StartBackbone();
     remote_ = std::make_unique<router::RemoteBackbone>(
         router::RemoteBackboneOptions{.address = AddressIn(backbone_->ReadyLine()),
@@ -214,7 +214,7 @@ TEST_F(SplitSessionTest, TheCatalogFollowsTheExperts) {
   const std::string address = expert_->server->address();
   expert_.reset();
   EXPECT_TRUE(Eventually([&] { return !healthy("tiny-lora"); }));
-  expert_ = ExpertSide::Start(model_, kPackages, kSplit, int64_t{1} << 20, address);
+  expert_ = ExpertSide::Start(model_, {kPackages, kSplit, int64_t{1} << 20, address});
   EXPECT_TRUE(Eventually([&] { return healthy("tiny-lora"); }));
 }
 

@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-namespace ccoe::router {
+namespace ccoe::rpc {
 
 // Where uploads go, and how large they may be.
 struct UploadOptions {
@@ -48,6 +48,8 @@ class Upload {
   absl::Status Finish();
 
   const std::string& folder() const { return folder_; }
+  // A status that names files by themselves: the folder says nothing to who sent them.
+  absl::Status WithoutFolder(const absl::Status& status) const;
 
  private:
   Upload(std::string folder, std::vector<UploadFile> files);
@@ -62,4 +64,4 @@ class Upload {
   int fd_ = -1;
 };
 
-}  // namespace ccoe::router
+}  // namespace ccoe::rpc

@@ -1,4 +1,4 @@
-#include "services/router/upload.h"
+#include "common/rpc/upload.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -12,11 +12,13 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/base/error.h"
 #include "common/base/status_macros.h"
 
-namespace ccoe::router {
+namespace ccoe::rpc {
 namespace {
 
 namespace fs = std::filesystem;
@@ -132,4 +134,12 @@ absl::Status Upload::Finish() {
                               files_[current_].name, " are missing"));
 }
 
-}  // namespace ccoe::router
+absl::Status Upload::WithoutFolder(const absl::Status& status) const {
+  absl::Status named(status.code(),
+                     absl::StrReplaceAll(status.message(), {{absl::StrCat(folder_, "/"), ""}}));
+  status.ForEachPayload(
+      [&](absl::string_view type, const absl::Cord& payload) { named.SetPayload(type, payload); });
+  return named;
+}
+
+}  // namespace ccoe::rpc

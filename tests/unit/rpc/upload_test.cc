@@ -1,4 +1,4 @@
-#include "services/router/upload.h"
+#include "common/rpc/upload.h"
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
-namespace ccoe::router {
+namespace ccoe::rpc {
 namespace {
 
 namespace fs = std::filesystem;
@@ -92,10 +92,19 @@ TEST_F(UploadTest, AFullDiskIsToldAndLeavesNothing) {
   EXPECT_TRUE(LeftNothing());
 }
 
+TEST_F(UploadTest, AStatusNamesFilesByThemselves) {
+  const auto upload = Begin({{"a", 3}});
+  ASSERT_TRUE(upload.ok()) << upload.status();
+  const absl::Status status = (*upload)->WithoutFolder(
+      absl::InvalidArgumentError(absl::StrCat((*upload)->folder(), "/a is damaged")));
+  EXPECT_EQ(status, absl::InvalidArgumentError("a is damaged"));
+  EXPECT_TRUE((*upload)->WithoutFolder(absl::OkStatus()).ok());
+}
+
 TEST_F(UploadTest, AFolderThatIsNotThereIsNamed) {
   const auto upload = Upload::Begin({.folder = folder_ + "/none", .max_bytes = 10}, {{"a", 1}});
   EXPECT_TRUE(absl::IsFailedPrecondition(upload.status())) << upload.status();
 }
 
 }  // namespace
-}  // namespace ccoe::router
+}  // namespace ccoe::rpc
