@@ -75,10 +75,14 @@ def test_metrics(client, shared):
     client.answer(api.request(prompts.SQL, max_tokens=4))
     router, backbone = shared.router.scrape(), shared.backbone.scrape()
     assert any(name.startswith("ccoe_build_info{") for name in router)
-    assert router["ccoe_time_to_first_token_seconds_count"] > 0
-    assert router["ccoe_inter_token_latency_seconds_count"] > 0
+    [expert] = client.experts("sql")
+    labels = f'domain="sql",expert="sql",version="{expert.version}"'
+    assert router[f"ccoe_time_to_first_token_seconds_count{{{labels}}}"] > 0
+    assert router[f"ccoe_inter_token_latency_seconds_count{{{labels}}}"] > 0
+    assert router[f"ccoe_expert_healthy{{{labels}}}"] == 1
     assert any(name.startswith("ccoe_requests_total{") and value > 0
                for name, value in router.items())
+    assert not any(name.startswith("ccoe_sessions") for name in router)
     assert any(name.startswith("ccoe_step_duration_seconds_count{") and value > 0
                for name, value in backbone.items())
     assert backbone['ccoe_hidden_state_bytes_total{direction="sent"}'] > 0
