@@ -12,6 +12,8 @@ constexpr char kHead[] = R"(# Metrics
 <!-- Generated from common/telemetry/metric_table.cc by ccoe-metrics-doc; do not edit. -->
 
 Every process serves Prometheus metrics at `/metrics` of the address given by `--metrics-listen`.
+`deploy/prometheus` has a configuration of Prometheus with alerts, [runbooks.md](runbooks.md) what to do
+about each.
 
 Names, labels and units stay. Counters end in `_total`, times are in seconds. The children of every
 label that has few values exist at zero from the start, and so do those of every expert that is
