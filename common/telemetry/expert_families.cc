@@ -1,6 +1,6 @@
 #include "common/telemetry/expert_families.h"
 
-#include <algorithm>
+#include <string_view>
 #include <utility>
 
 namespace ccoe::telemetry {
@@ -16,8 +16,12 @@ constexpr std::array<const char*, kGrpcCodes> kCodeNames = {
 constexpr ExpertLabels kNone = {"none", "none", "none"};
 constexpr ExpertLabels kOther = {"other", "other", "other"};
 
-std::tuple<std::string_view, std::string_view, std::string_view> KeyOf(const ExpertLabels& labels) {
+std::array<std::string_view, 3> ViewOf(const ExpertLabels& labels) {
   return {labels.domain, labels.expert, labels.version};
+}
+
+std::array<std::string, 3> KeyOf(const ExpertLabels& labels) {
+  return {std::string(labels.domain), std::string(labels.expert), std::string(labels.version)};
 }
 
 prometheus::Labels LabelsOf(const ExpertLabels& labels) {
@@ -52,7 +56,7 @@ void ExpertFamilies::Add(const ExpertLabels& expert) {
 }
 
 void ExpertFamilies::AddLocked(const ExpertLabels& labels) {
-  if (experts_.contains(KeyOf(labels))) return;
+  if (experts_.contains(ViewOf(labels))) return;
   if (domains_.size() < kMaxDomains + 2) AddDomain(std::string(labels.domain));
   const auto domain = domains_.find(labels.domain);
   if (domain == domains_.end() || !MakeRoom()) return;
@@ -86,8 +90,8 @@ ExpertFamilies::Expert ExpertFamilies::Make(const prometheus::Labels& labels) {
 bool ExpertFamilies::MakeRoom() {
   if (experts_.size() < kMaxExperts + 2) return true;
   const auto gone = std::find_if(experts_.begin(), experts_.end(), [](const auto& entry) {
-    return entry.second.healthy == nullptr && entry.first != Key(KeyOf(kNone)) &&
-           entry.first != Key(KeyOf(kOther));
+    return entry.second.healthy == nullptr && entry.first != KeyOf(kNone) &&
+           entry.first != KeyOf(kOther);
   });
   if (gone == experts_.end()) return false;
   Drop(gone->second);
@@ -107,7 +111,7 @@ void ExpertFamilies::List(absl::Span<const ListedExpert> experts) {
   base::MutexLock lock(&mutex_);
   std::map<Key, bool> listed;
   for (const ListedExpert& expert : experts) {
-    listed.emplace(Key(expert.domain, expert.expert, expert.version), expert.healthy);
+    listed.emplace(Key{expert.domain, expert.expert, expert.version}, expert.healthy);
   }
   for (auto& [key, children] : experts_) {
     if (children.healthy == nullptr || listed.contains(key)) continue;
@@ -125,8 +129,8 @@ void ExpertFamilies::List(absl::Span<const ListedExpert> experts) {
 }
 
 ExpertFamilies::Expert& ExpertFamilies::Find(const ExpertLabels& labels) {
-  auto found = experts_.find(KeyOf(labels.domain.empty() ? kNone : labels));
-  if (found == experts_.end()) found = experts_.find(KeyOf(kOther));
+  auto found = experts_.find(ViewOf(labels.domain.empty() ? kNone : labels));
+  if (found == experts_.end()) found = experts_.find(ViewOf(kOther));
   return found->second;
 }
 

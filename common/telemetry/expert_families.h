@@ -1,10 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <string>
-#include <tuple>
-#include <vector>
 
 #include "absl/types/span.h"
 #include "common/base/mutex.h"
@@ -46,7 +45,14 @@ class ExpertFamilies {
   Domain Of(std::string_view domain);
 
  private:
-  using Key = std::tuple<std::string, std::string, std::string>;
+  using Key = std::array<std::string, 3>;  // domain, expert, version
+  struct Less {                            // of keys and of views of them
+    using is_transparent = void;
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const {
+      return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
+    }
+  };
 
   Expert& Find(const ExpertLabels& labels) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AddLocked(const ExpertLabels& labels) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -66,7 +72,7 @@ class ExpertFamilies {
   prometheus::Family<prometheus::Gauge>& queue_;
 
   base::Mutex mutex_;
-  std::map<Key, Expert, std::less<>> experts_ ABSL_GUARDED_BY(mutex_);
+  std::map<Key, Expert, Less> experts_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Domain, std::less<>> domains_ ABSL_GUARDED_BY(mutex_);
 };
 
