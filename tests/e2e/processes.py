@@ -114,8 +114,9 @@ class Process:
 class Deployment:
     """Router, backbone and expert processes that form one service."""
 
-    def __init__(self, folder, model, experts, layers, kv_cache_mib=160):
-        """`experts`: one {"packages": [...], "general": bool} for each expert process."""
+    def __init__(self, folder, model, experts, layers, kv_cache_mib=160, router=None):
+        """`experts`: one {"packages": [...], "general": bool} for each expert process. `router`: more of
+        its configuration."""
         self._folder, self._model, self._kv_cache_mib = folder, model, kv_cache_mib
         self._layers = layers
         self.experts, self.backbone, self.router = [], None, None
@@ -125,7 +126,8 @@ class Deployment:
             self.backbone = Process(folder, "ccoe-backbone", {
                 "engine": self._engine(), "layers": layers,
                 "peers": [{"address": expert.listen} for expert in self.experts]})
-            self.router = Process(folder, "ccoe-router", {"backbone": self.backbone.listen})
+            self.router = Process(folder, "ccoe-router",
+                                  {"backbone": self.backbone.listen, **(router or {})})
         except BaseException:
             self.kill()
             raise
