@@ -13,7 +13,8 @@ constexpr char kHead[] = R"(# Metrics
 
 Every process serves Prometheus metrics at `/metrics` of the address given by `--metrics-listen`.
 `deploy/prometheus` has a configuration of Prometheus with alerts, [runbooks.md](runbooks.md) what to do
-about each; `deploy/grafana` dashboards.
+about each; `deploy/grafana` dashboards; `make observe` shows them at
+work.
 
 Names, labels and units stay. Counters end in `_total`, times are in seconds. The children of every
 label that has few values exist at zero from the start, and so do those of every expert that is
