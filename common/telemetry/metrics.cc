@@ -28,7 +28,7 @@ bool Shows(const std::string& service, MetricPart part) {
     case MetricPart::kRouter:
       return service == "router" || service == "serve";
     case MetricPart::kEngine:
-      return service != "router";
+      return service == "backbone" || service == "expert" || service == "serve";
     case MetricPart::kLink:
       return service == "backbone" || service == "expert";
     case MetricPart::kProcess:
