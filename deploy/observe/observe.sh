@@ -87,6 +87,7 @@ tell() {
   say
   say "  metrics      http://$metrics/metrics"
   say "  Prometheus   http://$prometheus/graph, its alerts at /alerts"
+  say "  a terminal   build/bin/ccoe top $metrics"
   say "  the server   $server: build/bin/ccoe generate --server $server \"Why is the sky blue?\""
   say
   say "Worth asking Prometheus, once it has looked for a minute:"

@@ -88,6 +88,18 @@ def test_metrics(client, shared):
     assert backbone['ccoe_hidden_state_bytes_total{direction="sent"}'] > 0
 
 
+def test_top(cli, client, shared):
+    client.answer(api.request(prompts.SQL, max_tokens=4))
+    addresses = [process.metrics for process in shared.processes()]
+    shown = cli("top", *addresses, "--once", "--interval", 0.2)
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert any(line.split()[:1] == ["sql"] and "ready" in line for line in lines)
+    assert [line.split()[0] for line in lines[-4:]] == ["router", "backbone", "expert", "expert"]
+    assert cli("top", shared.router.listen, "--once").returncode == 1  # no metrics there
+    assert cli("top", "127.0.0.1:1", "--once").returncode == 3
+
+
 def test_catalog(client, model):
     del model
     assert [expert.domain for expert in client.experts()] == ["birds", "general", "sql"]
