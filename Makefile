@@ -1,7 +1,7 @@
 # A thin front over CMake and the scripts in deploy/dev; `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: build demo test bench experts lint format clean help
+.PHONY: build demo observe test bench experts lint format clean help
 
 build: ## build the programs into build/bin
 	@deploy/dev/bootstrap.sh build
@@ -9,6 +9,9 @@ build: ## build the programs into build/bin
 
 demo: build ## install what is missing, build, fetch the model, and show it at work
 	@deploy/demo/demo.sh build/bin "$$(deploy/dev/fetch-model.sh)"
+
+observe: build ## serve with some load and a Prometheus beside it, until Ctrl-C
+	@deploy/observe/observe.sh build/bin "$$(deploy/dev/fetch-model.sh)" "$$(deploy/dev/fetch-prometheus.sh)"
 
 test: ## build everything and run every test
 	@deploy/dev/bootstrap.sh build

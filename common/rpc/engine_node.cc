@@ -54,6 +54,10 @@ void NodeObserver::OnStep(const runtime::StepReport& report) {
   metrics_.ObserveStep(PhaseOf(report.phase), report.duration, report.sessions);
 }
 
+void NodeObserver::OnStall(absl::Duration duration) {
+  metrics_.AddStall(telemetry::Stream::kLink, duration);
+}
+
 void NodeObserver::OnHiddenStatesSent(size_t bytes) {
   metrics_.AddHiddenStateBytes(telemetry::Direction::kSent, bytes);
 }
@@ -137,6 +141,8 @@ absl::StatusOr<EngineNode> StartEngineNode(const EngineConfig& config, EngineNod
   node.observer = std::make_unique<NodeObserver>(*node.metrics);
 
   const model::ModelConfig& shape = node.model->config();
+  node.metrics->SetModel(shape.name, std::string(model::FamilyName(shape.family)),
+                         node.model->digest());
   runtime::EngineOptions engine;
   engine.model = node.model;
   CCOE_ASSIGN_OR_RETURN(engine.device, compute::NewCpuDevice(cpu));

@@ -36,6 +36,7 @@ class NodeObserver final : public runtime::EngineObserver, public LinkObserver {
   void SetLinkListener(std::function<void()> listener) { link_listener_ = std::move(listener); }
 
   void OnStep(const runtime::StepReport& report) override;
+  void OnStall(absl::Duration duration) override;
   void OnHiddenStatesSent(size_t bytes) override;
   void OnHiddenStatesReceived(size_t bytes) override;
   void OnRoundTrip(absl::Duration on_the_way) override;

@@ -27,11 +27,14 @@ struct StepReport {
   absl::Duration duration;
 };
 
-// Called on the engine's thread after every step and whenever a session ends; must not block.
+// Called on the engine's thread; must not block.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
+  // After every step.
   virtual void OnStep(const StepReport& report) = 0;
+  // Rows had stood ready for so long for a link without credit.
+  virtual void OnStall(absl::Duration /*duration*/) {}
 };
 
 struct EngineOptions {

@@ -17,6 +17,7 @@
 #include "common/runtime/expert_directory.h"
 #include "common/runtime/scheduler.h"
 #include "common/runtime/sequence.h"
+#include "common/runtime/stall_clock.h"
 #include "common/runtime/transformer.h"
 
 namespace ccoe::runtime {
@@ -103,6 +104,7 @@ class EngineImpl final : public Engine {
   // The engine's thread, engine_step.cc.
   bool Step();
   std::vector<std::pair<Sequence*, int>> Plan();
+  void ObserveStalls(absl::Span<RemoteExpert* const> links, absl::Span<const int> credit);
   void Replay(std::vector<std::pair<Sequence*, int>>& plan);
   void RunStep(absl::Span<const std::pair<Sequence*, int>> plan);
   void PoolRoute(LocalSequence& sequence, int position, absl::Span<const float> states);
@@ -137,6 +139,7 @@ class EngineImpl final : public Engine {
   std::map<GuestKey, std::unique_ptr<GuestSequence>> guests_;
   std::vector<SessionId> waiting_;  // in the order of their coming
   size_t rotation_ = 0;
+  StallClock stalls_;
   // What the step that ended has for others: grouped so that each gets one call.
   std::map<RemoteExpert*, std::vector<HiddenRows>> outgoing_rows_;
   std::map<RemoteListener*, std::vector<RemoteResult>> outgoing_results_;

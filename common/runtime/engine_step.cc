@@ -54,6 +54,7 @@ std::vector<std::pair<Sequence*, int>> EngineImpl::Plan() {
   };
   for (const auto& [id, sequence] : local_) add(*sequence, sequence->replica);
   for (const auto& [key, guest] : guests_) add(*guest, nullptr);
+  ObserveStalls(links, credit);
   if (ready.empty()) return {};
 
   const size_t first = rotation_++ % ready.size();
@@ -67,6 +68,14 @@ std::vector<std::pair<Sequence*, int>> EngineImpl::Plan() {
     if (rows[i] > 0) plan.emplace_back(ready[i], rows[i]);
   }
   return plan;
+}
+
+void EngineImpl::ObserveStalls(absl::Span<RemoteExpert* const> links,
+                               absl::Span<const int> credit) {
+  const absl::Duration ended = stalls_.Observe(links, credit, absl::Now());
+  if (ended > absl::ZeroDuration() && options_.observer != nullptr) {
+    options_.observer->OnStall(ended);
+  }
 }
 
 // Takes out of the plan what needs no computing: rows that a session's new replica has yet to have.

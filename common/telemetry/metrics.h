@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/base/error.h"
 
 namespace prometheus {
 class Collectable;
@@ -22,11 +23,32 @@ enum class StepPhase { kPrefill, kDecode, kMixed };
 enum class RouteStageLabel { kExplicit, kRules, kLearned, kFallback };
 enum class Direction { kSent, kReceived };
 enum class CancelCause { kClient, kDeadline, kSlowReader, kDrain };
+enum class TokenKind { kPrompt, kCached, kGenerated };
+enum class Stream { kClient, kLink };
+
+// Experts that have children of their own at a time, and domains in all.
+inline constexpr size_t kMaxExperts = 64;
+inline constexpr size_t kMaxDomains = 64;
 
 struct MetricsOptions {
-  std::string service;     // "router", "backbone", "expert", "serve"
+  std::string service;     // "router", "backbone", "expert", "serve"; decides what is shown
   std::string version;     // of the build
   std::string arithmetic;  // empty where nothing is computed
+};
+
+// Whose a request is. All empty: it ended before it was routed ("none").
+struct ExpertLabels {
+  std::string_view domain;
+  std::string_view expert;
+  std::string_view version;
+};
+
+// An expert that requests can be routed to.
+struct ListedExpert {
+  std::string domain;
+  std::string expert;
+  std::string version;
+  bool healthy = true;
 };
 
 // Values that are read when somebody asks for them.
@@ -34,16 +56,16 @@ struct GaugeValues {
   int kv_blocks_free = 0;
   int kv_blocks_used = 0;
   size_t boundary_state_bytes = 0;
-  int queue_requests = 0;
   int active_requests = 0;
   int sessions_running = 0;
   int sessions_waiting = 0;
-  std::vector<std::string> domains;  // as for AddDomain
+  std::vector<ListedExpert> experts;
 };
 
-// The Prometheus metrics of one process, ccoe_... (docs/api.md lists them). Every child that
-// matters exists at zero from the start; labels are bounded: an unknown domain counts as "other".
-// Thread-safe; observing takes no lock that a scrape holds for long.
+// The Prometheus metrics of one process, ccoe_... (metric_table.h; docs/metrics.md). Every child
+// that matters exists at zero from the start. Labels are bounded, whatever clients send: a domain
+// or expert that was not added counts as "other". Thread-safe; observing takes no lock that a
+// scrape holds for long. What the service does not show may be observed without effect.
 class Metrics {
  public:
   explicit Metrics(const MetricsOptions& options);
@@ -51,26 +73,38 @@ class Metrics {
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
 
-  // Registers the children of a domain, if they are not yet. At most 64 domains; further ones count
-  // as "other".
-  void AddDomain(std::string_view domain);
+  // Registers the children of an expert and its domain, if they are not yet. A 65th expert takes
+  // the place of one that GaugeValues did not list any more, or counts as "other".
+  void AddExpert(const ExpertLabels& expert);
   // Called at each scrape, on the scraper's thread. What it captures outlives this object, or is
   // taken away before by SetGaugeSource(nullptr).
   void SetGaugeSource(std::function<GaugeValues()> source);
+  void SetModel(const std::string& name, const std::string& family, const std::string& digest);
+  void SetDraining();
 
-  void ObserveTimeToFirstToken(absl::Duration value);
-  void ObserveInterTokenLatency(absl::Duration value);
+  // The router's.
+  void ObserveRoute(std::string_view domain, RouteStageLabel stage, double confidence,
+                    absl::Duration value);
+  // Counts a request among those that wait for this domain (empty: not routed yet) until the last
+  // copy is gone, which may outlive this object.
+  std::shared_ptr<const void> EnterQueue(std::string_view domain);
+  void ObserveQueue(absl::Duration value);
+  void ObserveTimeToFirstToken(const ExpertLabels& expert, absl::Duration value);
+  void ObserveInterTokenLatency(const ExpertLabels& expert, absl::Duration value);
+  // A request that ended; `grpc_code` is a status code's number.
+  void ObserveRequest(const ExpertLabels& expert, int grpc_code, absl::Duration value);
+  void CountRejection(base::Reason reason);
+  void CountCancellation(CancelCause cause);
+  void AddTokens(const ExpertLabels& expert, TokenKind kind, int64_t tokens);
+  void CountExpertSwitch();
+
+  // The engine's and its links'.
   void ObserveStep(StepPhase phase, absl::Duration value, int sessions);
-  void ObserveRoute(RouteStageLabel stage, absl::Duration value);
   void AddHiddenStateBytes(Direction direction, size_t bytes);
   // One way between two processes: half of a round trip without the expert's own time.
   void ObserveHiddenStateSend(absl::Duration value);
-  // `domain` is empty for a request that ended before it was routed; `grpc_code` is a status code's
-  // number.
-  void CountRequest(std::string_view domain, int grpc_code);
-  void CountCancellation(CancelCause cause);
-  void AddPromptTokens(int64_t tokens);
-  void AddGeneratedTokens(int64_t tokens);
+
+  void AddStall(Stream stream, absl::Duration value);
 
   // The exposition text, as a scrape shows it.
   std::string Text() const;

@@ -3,8 +3,9 @@
 #
 # usage: test.sh PRESET [CTEST OPTION...]
 #
-# The tests find the real model in CCOE_MODEL and in CCOE_PYTHON the Python that runs the end-to-end
-# tests and those of the Python client; both are set here for the preset release.
+# The tests find the real model in CCOE_MODEL, in CCOE_PYTHON the Python that runs the end-to-end
+# tests and those of the Python client, and in CCOE_PROMETHEUS the folder of Prometheus's programs; all
+# are set here for the preset release.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -26,6 +27,9 @@ main() {
     venv="$(ensure_venv e2e "$root/tests/e2e/requirements.txt")"
     export CCOE_PYTHON="$venv/bin/python" PYTHONPATH="$dir/python"
     install_client "$dir/python"
+    CCOE_PROMETHEUS="$("$root/deploy/dev/fetch-prometheus.sh")" ||
+      say "without Prometheus the tests of what is made for it are skipped"
+    export CCOE_PROMETHEUS
   else
     dir="$root/build/$preset"
   fi

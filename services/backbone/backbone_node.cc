@@ -162,6 +162,7 @@ bool BackboneNode::Drain() {
     state_->server = nullptr;
   }
   state_->ports.server->SetHealth(rpc::Server::Health::kNotServing);
+  state_->node.metrics->SetDraining();
   state_->service->SetDraining();
   const bool finished = state_->node.engine->Drain(state_->drain_timeout);
   state_->service->EndWatches();

@@ -60,6 +60,7 @@ int Run(int argc, char** argv) {
   ccoe::cli::AddModel(app, &action);
   ccoe::cli::AddExpert(app, &action);
   ccoe::cli::AddHealth(app, &action);
+  ccoe::cli::AddTop(app, &action);
   ccoe::cli::AddVersion(app, &action);
   app.footer(kExamples);  // last: a command takes over the footer that it finds
   try {

@@ -110,6 +110,8 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
       "serve", CCOE_VERSION, std::string(compute::ArithmeticName(arithmetic))});
   state->observer = std::make_unique<StepObserver>(*state->metrics);
   CCOE_ASSIGN_OR_RETURN(state->backbone, LoadBackbone(options, state->observer.get()));
+  const std::shared_ptr<const router::Catalog> catalog = state->backbone->GetCatalog();
+  state->metrics->SetModel(catalog->model.name, catalog->model.family, catalog->model.digest);
   state->router = std::make_unique<router::Router>(router::RouterOptions{
       state->backbone.get(), state->metrics.get(),
       router::LimitsFromConfig(config.limits(), config.server()), CCOE_VERSION});

@@ -148,6 +148,7 @@ std::string ExpertNode::ReadyLine() const { return state_->ports.ReadyLine(); }
 
 bool ExpertNode::Drain() {
   state_->ports.server->SetHealth(rpc::Server::Health::kNotServing);
+  state_->node.metrics->SetDraining();
   state_->node.engine->Drain(absl::ZeroDuration());  // new sessions are refused from now on
   const bool finished = state_->links->Drain(state_->drain_timeout);
   state_->links->Stop();

@@ -54,14 +54,17 @@ Router::Router(const RouterOptions& options) : state_(std::make_unique<State>(op
       values.kv_blocks_used = stats.kv_pages_used;
       values.kv_blocks_free = stats.kv_pages_total - stats.kv_pages_used;
       values.boundary_state_bytes = stats.boundary_bytes_used;
+      values.sessions_running = stats.sessions_running;
+      values.sessions_waiting = stats.sessions_waiting;
     }
-    values.sessions_running = stats.sessions_running;
-    values.sessions_waiting = stats.sessions_waiting;
-    values.queue_requests = stats.sessions_waiting;
     values.active_requests = core.admission().active();
+    const bool reached = core.backbone().Health().ok();
     if (const auto catalog = core.backbone().GetCatalog(); catalog != nullptr) {
-      for (const CatalogEntry& entry : catalog->experts)
-        values.domains.push_back(entry.info.domain);
+      for (const CatalogEntry& entry : catalog->experts) {
+        const runtime::ExpertInfo& info = entry.info;
+        values.experts.push_back(
+            {info.domain, info.key.name, info.key.version, reached && info.healthy});
+      }
     }
     return values;
   });
@@ -79,6 +82,7 @@ std::unique_ptr<grpc::Service> Router::NewAdminService(ExpertHost* host,
 }
 
 bool Router::Drain(absl::Duration timeout) {
+  state_->core.metrics().SetDraining();
   state_->core.admission().StartDraining();
   if (state_->core.admission().WaitUntilIdle(timeout)) return true;
   state_->core.CancelAll(

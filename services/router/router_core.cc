@@ -158,9 +158,17 @@ std::shared_ptr<const Gate> RouterCore::GateFor(const std::shared_ptr<const Cata
                                                     "their routing layer is not the others', or an "
                                                     "expert attaches above it"}});
     }
-    for (const CatalogEntry& entry : catalog->experts) metrics_.AddDomain(entry.info.domain);
+    for (const CatalogEntry& entry : catalog->experts) {
+      metrics_.AddExpert({entry.info.domain, entry.info.key.name, entry.info.key.version});
+    }
   }
   return gate_;
+}
+
+void RouterCore::ObserveRoute(const Resolved& resolved) {
+  const RouteDecision& decision = resolved.decision;
+  metrics_.ObserveRoute(decision.domain, LabelOf(decision.stage), decision.confidence,
+                        resolved.route_time);
 }
 
 absl::StatusOr<Resolved> RouterCore::ResolveNow(const ParsedRequest& request,
@@ -178,7 +186,7 @@ absl::StatusOr<Resolved> RouterCore::ResolveNow(const ParsedRequest& request,
   if (decision.has_value()) {
     resolved.decision = *std::move(decision);
     resolved.active = CountAt(*resolved.catalog, resolved.decision.expert);
-    metrics_.ObserveRoute(LabelOf(resolved.decision.stage), resolved.route_time);
+    ObserveRoute(resolved);
   }
   if (request.explain_route) {
     StageReport& report = resolved.stages.emplace_back();
@@ -196,7 +204,7 @@ absl::Status RouterCore::Settle(const RoutingPolicy& policy, absl::Span<const fl
   resolved->active = CountAt(*resolved->catalog, resolved->decision.expert);
   resolved->undecided = false;
   resolved->route_time += absl::Now() - begin;
-  metrics_.ObserveRoute(LabelOf(resolved->decision.stage), resolved->route_time);
+  ObserveRoute(*resolved);
   return absl::OkStatus();
 }
 

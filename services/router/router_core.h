@@ -107,6 +107,7 @@ class RouterCore {
   // one is needed.
   void Decide(const ParsedRequest& request, SessionRequest session, absl::Time deadline,
               RouteProbes* probes, std::function<void(absl::StatusOr<Resolved>)> done);
+  void ObserveRoute(const Resolved& resolved);
   absl::StatusOr<Resolved> ResolveNow(const ParsedRequest& request,
                                       std::shared_ptr<const Catalog> catalog,
                                       std::string_view text);

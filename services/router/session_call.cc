@@ -7,29 +7,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/error.h"
-#include "common/telemetry/log.h"
 #include "services/router/catalog.h"
 #include "services/router/plan_request.h"
 
 namespace ccoe::router {
-namespace {
-
-void CountCancellation(telemetry::Metrics& metrics, const absl::Status& status) {
-  switch (base::ReasonOf(status)) {
-    case base::Reason::kCancelled:
-      return metrics.CountCancellation(telemetry::CancelCause::kClient);
-    case base::Reason::kDeadlineExceeded:
-      return metrics.CountCancellation(telemetry::CancelCause::kDeadline);
-    case base::Reason::kSlowReader:
-      return metrics.CountCancellation(telemetry::CancelCause::kSlowReader);
-    case base::Reason::kDraining:
-      return metrics.CountCancellation(telemetry::CancelCause::kDrain);
-    default:
-      return;
-  }
-}
-
-}  // namespace
 
 SessionCall::SessionCall(RouterCore* core, CallInfo info)
     : core_(*core), info_(std::move(info)), arrival_(absl::Now()) {}
@@ -43,6 +24,7 @@ void SessionCall::Begin(absl::StatusOr<ParsedRequest> parsed) {
   absl::StatusOr<std::unique_ptr<Admission::Ticket>> ticket = core_.admission().Enter();
   if (!ticket.ok()) return End(ticket.status());
   ticket_ = *std::move(ticket);
+  queued_ = core_.metrics().EnterQueue("");
   core_.Join(this);
   request_ = *std::move(parsed);
   request_.routing.draw = DrawOf(info_.request_id);
@@ -130,6 +112,7 @@ void SessionCall::Open(absl::StatusOr<Resolved> resolved) {
     cancelled = cancelled_;
   }
   if (cancelled.has_value()) return End(*cancelled);
+  queued_ = core_.metrics().EnterQueue(Running().domain);
   const absl::StatusOr<runtime::SessionId> session =
       core_.backbone().Open(MakeSessionRequest(), this);
   if (!session.ok()) return End(session.status());
@@ -138,7 +121,7 @@ void SessionCall::Open(absl::StatusOr<Resolved> resolved) {
   session_ = *session;
   if (cancelled_.has_value()) core_.backbone().Cancel(*session_, *cancelled_);
   if (decided_.has_value()) core_.backbone().Decide(*session_, *decided_);
-  if (paused_) core_.backbone().Pause(*session_);
+  if (paused_since_.has_value()) core_.backbone().Pause(*session_);
 }
 
 void SessionCall::Cancel(const absl::Status& why) {
@@ -151,13 +134,13 @@ void SessionCall::Cancel(const absl::Status& why) {
 
 void SessionCall::PauseSession() {
   base::MutexLock lock(&mutex_);
-  paused_ = true;
+  if (!paused_since_.has_value()) paused_since_ = absl::Now();
   if (session_.has_value()) core_.backbone().Pause(*session_);
 }
 
 void SessionCall::ResumeSession() {
   base::MutexLock lock(&mutex_);
-  paused_ = false;
+  EndPause();
   if (session_.has_value()) core_.backbone().Resume(*session_);
 }
 
@@ -165,6 +148,7 @@ void SessionCall::OnRouteState(absl::Span<const float> pooled) {
   if (!resolved_.undecided) return;
   const absl::Status status = core_.Settle(request_.routing, pooled, &resolved_);
   if (!status.ok()) return Cancel(status);
+  queued_ = core_.metrics().EnterQueue(resolved_.decision.domain);
   base::MutexLock lock(&mutex_);
   decided_ = resolved_.decision.expert;
   if (session_.has_value()) core_.backbone().Decide(*session_, *decided_);
@@ -172,26 +156,15 @@ void SessionCall::OnRouteState(absl::Span<const float> pooled) {
 
 void SessionCall::OnAdmitted() {
   if (resolved_.undecided) return Cancel(absl::InternalError("admitted without a decision"));
+  LeaveQueue();
+  started_ = true;
   if (!chooses()) Admitted();
-}
-
-// The client gets a token.
-void SessionCall::ObserveToken() {
-  const absl::Time now = absl::Now();
-  if (ttft_ == absl::ZeroDuration()) {
-    ttft_ = now - arrival_;
-    core_.metrics().ObserveTimeToFirstToken(ttft_);
-  } else if (last_token_at_ != absl::InfinitePast()) {
-    core_.metrics().ObserveInterTokenLatency(now - last_token_at_);
-  }
-  last_token_at_ = now;
 }
 
 void SessionCall::OnDelta(const runtime::Delta& delta) {
   if (!delta.tokens.empty()) {
     if (!chooses()) ObserveToken();
-    tokens_ += static_cast<int64_t>(delta.tokens.size());
-    core_.metrics().AddGeneratedTokens(static_cast<int64_t>(delta.tokens.size()));
+    CountGenerated(static_cast<int64_t>(delta.tokens.size()));
   }
   if (chooses()) {
     answer_.text += delta.text;
@@ -258,8 +231,10 @@ void SessionCall::OnStepFinished(const runtime::Finished& finished) {
   if (step_ + 1 >= resolved_.steps.size()) {
     return Cancel(absl::InternalError("a step more than was asked for"));
   }
+  const runtime::ExpertKey before = Running().expert;
   CloseStep(finished);
   ++step_;
+  if (Running().expert != before) core_.metrics().CountExpertSwitch();
   if (chooses()) return;
   last_token_at_ = absl::InfinitePast();
   StepBegan();
@@ -310,49 +285,17 @@ void SessionCall::OnFailed(const absl::Status& status) {
 
 void SessionCall::End(const absl::StatusOr<runtime::Finished>& result) {
   const std::shared_ptr<SessionCall> self = shared_from_this();  // Ended may drop the last other
+  LeaveQueue();
+  {
+    base::MutexLock lock(&mutex_);
+    EndPause();
+  }
   Report(result);
   if (ticket_ != nullptr) {
     core_.Leave(this);
     ticket_.reset();
   }
   Ended(result);
-}
-
-// Who answers, or was to when the request ended.
-const RouteDecision& SessionCall::Answering() const {
-  if (resolved_.steps.empty() || chosen_.has_value()) return resolved_.decision;
-  return resolved_.steps[order_[step_]].decision;
-}
-
-void SessionCall::Report(const absl::StatusOr<runtime::Finished>& result) {
-  const absl::Status& status = result.status();
-  const RouteDecision& answering = result.ok() ? resolved_.decision : Answering();
-  core_.metrics().CountRequest(answering.domain, static_cast<int>(status.code()));
-  const absl::Duration total = absl::Now() - arrival_;
-  if (!status.ok()) {
-    CountCancellation(core_.metrics(), status);
-    telemetry::LogWarning("request_failed", {{"request_id", info_.request_id},
-                                             {"method", info_.method},
-                                             {"domain", answering.domain},
-                                             {"expert", answering.expert.name},
-                                             {"code", absl::StatusCodeToString(status.code())},
-                                             {"reason", base::EntryOf(base::ReasonOf(status)).name},
-                                             {"completion_tokens", tokens_},
-                                             {"total_ms", total}});
-    return;
-  }
-  core_.metrics().AddPromptTokens(result->usage.prompt_tokens - result->usage.cached_tokens);
-  telemetry::LogInfo("request_finished", {{"request_id", info_.request_id},
-                                          {"method", info_.method},
-                                          {"domain", answering.domain},
-                                          {"expert", answering.expert.name},
-                                          {"version", answering.expert.version},
-                                          {"steps", std::max<size_t>(1, order_.size())},
-                                          {"prompt_tokens", result->usage.prompt_tokens},
-                                          {"completion_tokens", result->usage.completion_tokens},
-                                          {"queue_ms", result->timings.queue},
-                                          {"ttft_ms", ttft_},
-                                          {"total_ms", total}});
 }
 
 }  // namespace ccoe::router

@@ -75,15 +75,21 @@ class SessionCall : public runtime::SessionListener,
   // Adds the steps of a plan, or of several experts, to their session.
   void AddSteps(SessionRequest* session) const;
   bool chooses() const { return !request_.experts.empty(); }
+  void LeaveQueue();
+  void EndPause() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ObserveToken();
+  void CountGenerated(int64_t tokens);
   void CloseStep(const runtime::Finished& finished);
   // Keeps the answer that has ended if its expert finds it likelier than those before.
   void KeepIfBest(ResolvedStep* step);
   void PassText(const std::string& text);
   void Choose();
+  const RouteDecision& Running() const;
   const RouteDecision& Answering() const;
   // Bookkeeping and Ended.
   void End(const absl::StatusOr<runtime::Finished>& result);
+  void CountFailure(const absl::Status& status);
+  void CountUsage(const runtime::Usage& total);
   void Report(const absl::StatusOr<runtime::Finished>& result);
 
   RouterCore& core_;
@@ -92,6 +98,8 @@ class SessionCall : public runtime::SessionListener,
   ParsedRequest request_;
   Resolved resolved_;
   std::unique_ptr<Admission::Ticket> ticket_;
+  std::shared_ptr<const void> queued_;  // while it waits to start
+  bool started_ = false;
   absl::Time last_token_at_ = absl::InfinitePast();
   absl::Duration ttft_ = absl::ZeroDuration();
   int64_t tokens_ = 0;
@@ -109,7 +117,7 @@ class SessionCall : public runtime::SessionListener,
   std::optional<runtime::SessionId> session_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> cancelled_ ABSL_GUARDED_BY(mutex_);
   std::optional<runtime::ExpertKey> decided_ ABSL_GUARDED_BY(mutex_);  // by the prompt's state
-  bool paused_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<absl::Time> paused_since_ ABSL_GUARDED_BY(mutex_);
   std::function<void(const absl::Status&)> cancel_resolution_ ABSL_GUARDED_BY(mutex_);
 };
 

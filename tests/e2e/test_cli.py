@@ -197,7 +197,7 @@ def test_json_tells_why_a_command_failed(cli, shared, arguments, exit_code, reas
 
 
 @pytest.mark.parametrize("command", ["generate", "chat", "route", "serve", "experts", "health",
-                                     "version", "model inspect", "expert inspect", "expert verify",
+                                     "top", "version", "model inspect", "expert inspect", "expert verify",
                                      "expert diff", "expert extract", "expert pack"])
 def test_help_teaches(cli, command):
     result = cli(*command.split(), "--help")

@@ -75,13 +75,29 @@ def test_metrics(client, shared):
     client.answer(api.request(prompts.SQL, max_tokens=4))
     router, backbone = shared.router.scrape(), shared.backbone.scrape()
     assert any(name.startswith("ccoe_build_info{") for name in router)
-    assert router["ccoe_time_to_first_token_seconds_count"] > 0
-    assert router["ccoe_inter_token_latency_seconds_count"] > 0
+    [expert] = client.experts("sql")
+    labels = f'domain="sql",expert="sql",version="{expert.version}"'
+    assert router[f"ccoe_time_to_first_token_seconds_count{{{labels}}}"] > 0
+    assert router[f"ccoe_inter_token_latency_seconds_count{{{labels}}}"] > 0
+    assert router[f"ccoe_expert_healthy{{{labels}}}"] == 1
     assert any(name.startswith("ccoe_requests_total{") and value > 0
                for name, value in router.items())
+    assert not any(name.startswith("ccoe_sessions") for name in router)
     assert any(name.startswith("ccoe_step_duration_seconds_count{") and value > 0
                for name, value in backbone.items())
     assert backbone['ccoe_hidden_state_bytes_total{direction="sent"}'] > 0
+
+
+def test_top(cli, client, shared):
+    client.answer(api.request(prompts.SQL, max_tokens=4))
+    addresses = [process.metrics for process in shared.processes()]
+    shown = cli("top", *addresses, "--once", "--interval", 0.2)
+    assert shown.returncode == 0, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert any(line.split()[:1] == ["sql"] and "ready" in line for line in lines)
+    assert [line.split()[0] for line in lines[-4:]] == ["router", "backbone", "expert", "expert"]
+    assert cli("top", shared.router.listen, "--once").returncode == 1  # no metrics there
+    assert cli("top", "127.0.0.1:1", "--once").returncode == 3
 
 
 def test_catalog(client, model):

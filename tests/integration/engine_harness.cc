@@ -78,6 +78,7 @@ std::unique_ptr<runtime::Engine> MakeEngine(std::shared_ptr<const model::Model> 
   options.kv_budget_bytes = setup.kv_budget_bytes;
   options.boundary_budget_bytes = setup.boundary_budget_bytes;
   options.quantize_experts = setup.quantize_experts;
+  options.observer = setup.observer;
   auto engine = runtime::Engine::Create(std::move(options));
   if (!engine.ok()) ABSL_RAW_LOG(FATAL, "%s", engine.status().ToString().c_str());
   return *std::move(engine);

@@ -37,6 +37,7 @@ struct EngineSetup {
   size_t kv_budget_bytes = size_t{16} << 20;
   size_t boundary_budget_bytes = 0;
   bool quantize_experts = false;
+  runtime::EngineObserver* observer = nullptr;
 };
 std::unique_ptr<runtime::Engine> MakeEngine(std::shared_ptr<const model::Model> model,
                                             const EngineSetup& setup);

@@ -431,22 +431,5 @@ TEST_F(GenerationServiceTest, TheCatalogDescribesExpertsAndModel) {
   EXPECT_EQ(info.max_prompt_tokens(), kContext - 1);
 }
 
-TEST_F(GenerationServiceTest, RequestsAreCountedByDomainAndCode) {
-  Start();
-  v1::GenerateResponse response;
-  ASSERT_TRUE(Generate(Request("tiny-lora", 3), &response).ok());
-  EXPECT_FALSE(FailureOf({}).ok());
-  EXPECT_TRUE(Eventually([&] {
-    const std::string text = metrics_.Text();
-    return absl::StrContains(text,
-                             "ccoe_requests_total{domain=\"tiny-lora\",grpc_code=\"OK\"} 1") &&
-           absl::StrContains(
-               text, "ccoe_requests_total{domain=\"none\",grpc_code=\"INVALID_ARGUMENT\"} 1") &&
-           absl::StrContains(text, "ccoe_generated_tokens_total 3") &&
-           absl::StrContains(text, "ccoe_time_to_first_token_seconds_count 1") &&
-           absl::StrContains(text, "ccoe_inter_token_latency_seconds_count 2");
-  }));
-}
-
 }  // namespace
 }  // namespace ccoe::router

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+
+#include "absl/time/time.h"
 #include "common/base/error.h"
 #include "tests/integration/answers.h"
 
@@ -11,6 +14,18 @@ namespace {
 
 constexpr int kSplit = 2;  // of 4 layers
 constexpr size_t kRowBytes = 64 * sizeof(float);
+
+class StallCounter final : public runtime::EngineObserver {
+ public:
+  void OnStep(const runtime::StepReport& /*report*/) override {}
+  void OnStall(absl::Duration duration) override {
+    total_ns_ += absl::ToInt64Nanoseconds(duration);
+  }
+  absl::Duration total() const { return absl::Nanoseconds(total_ns_.load()); }
+
+ private:
+  std::atomic<int64_t> total_ns_{0};
+};
 
 class ReplicaTest : public ::testing::Test {
  protected:
@@ -33,9 +48,9 @@ class ReplicaTest : public ::testing::Test {
     experts_.clear();
     links_.clear();
   }
-  void AddReplica() {
+  void AddReplica(int credit_rows = 64) {
     experts_.push_back(MakeEngine(model_, upper_));
-    links_.push_back(std::make_unique<LoopbackLink>(64));
+    links_.push_back(std::make_unique<LoopbackLink>(credit_rows));
     ASSERT_TRUE(
         links_.back()
             ->Connect(backbone_.get(), experts_.back().get(), experts_.back()->Experts().front())
@@ -62,6 +77,20 @@ class ReplicaTest : public ::testing::Test {
   std::vector<std::unique_ptr<runtime::Engine>> experts_;
   std::unique_ptr<runtime::Engine> backbone_;
 };
+
+TEST_F(ReplicaTest, WaitingForCreditIsAStall) {
+  StallCounter stalls;
+  lower_.observer = &stalls;
+  for (const int credit_rows : {512, 2}) {
+    Stop();
+    EXPECT_EQ(stalls.total(), absl::ZeroDuration());
+    backbone_ = MakeEngine(model_, lower_);
+    AddReplica(credit_rows);
+    RunAll(*backbone_, {Spec("general", 400, 4)});
+  }
+  EXPECT_GT(stalls.total(), absl::ZeroDuration());
+  Stop();
+}
 
 TEST_F(ReplicaTest, SessionsGoOnAtAnotherReplica) {
   const std::vector<runtime::SessionSpec> specs = MixedSpecs({"general"});
