@@ -295,10 +295,12 @@ std::function<void(const absl::Status&)> RouterCore::ResolveSteps(
       resolved = joined->status.ok() ? JoinParts(joined->request, joined->parts)
                                      : absl::StatusOr<Resolved>(joined->status);
     }
+    // What is told holds the request, and that may hold this, to cancel it: it is let go of.
+    std::function<void(absl::StatusOr<Resolved>)> told = std::exchange(joined->done, nullptr);
     if (resolved.ok() && resolved->steps.empty()) {  // one domain: no plan
-      return Resolve(joined->request, deadline, std::move(joined->done));
+      return Resolve(joined->request, deadline, std::move(told));
     }
-    joined->done(std::move(resolved));
+    told(std::move(resolved));
   };
   for (size_t i = 0; i < parts.size(); ++i) {
     Decide(parts[i], session, deadline, &joined->probes,
