@@ -58,11 +58,13 @@ bool LinkStream::knows_changes() const { return protocol_ >= kLinkProtocolExpert
 
 absl::Status LinkStream::CheckFeeds(const internal::v1::ExpertDescription& expert,
                                     int base_begin) const {
+  shared_.mutex.AssertHeld();
   if (protocol_ == 0) return absl::OkStatus();
   return EntryDepth(expert, base_begin, layer_end_).status();
 }
 
 void LinkStream::TellAdded(const std::shared_ptr<LinkOffer>& offer) {
+  shared_.mutex.AssertHeld();
   if (!knows_changes()) return;
   const auto entry_depth = EntryDepth(offer->description, shared_.base_begin, layer_end_);
   CCOE_CHECK(entry_depth.ok());  // CheckFeeds
@@ -72,6 +74,7 @@ void LinkStream::TellAdded(const std::shared_ptr<LinkOffer>& offer) {
 }
 
 void LinkStream::TellState(const LinkOffer& offer) {
+  shared_.mutex.AssertHeld();
   if (!knows_changes()) return;
   LinkResponse response;
   {

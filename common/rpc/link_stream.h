@@ -111,14 +111,13 @@ class LinkStream final
   void Send(internal::v1::LinkResponse response);
   void End(absl::Status status);
 
+  // While LinkShared::mutex is held:
   // FAILED_PRECONDITION when the backbone at the other end cannot feed an expert of this kind.
-  absl::Status CheckFeeds(const internal::v1::ExpertDescription& expert, int base_begin) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(shared_.mutex);
+  absl::Status CheckFeeds(const internal::v1::ExpertDescription& expert, int base_begin) const;
   // Tells of an expert that has come, or of what became of one; nothing where the backbone has not
   // greeted yet, or does not know of such changes.
-  void TellAdded(const std::shared_ptr<LinkOffer>& offer)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(shared_.mutex);
-  void TellState(const LinkOffer& offer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shared_.mutex);
+  void TellAdded(const std::shared_ptr<LinkOffer>& offer);
+  void TellState(const LinkOffer& offer);
 
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;

@@ -151,7 +151,7 @@ absl::Status EngineImpl::Reserve(LocalSequence& sequence) {
 // An expert that was there when the session was opened, or has come since.
 absl::StatusOr<std::shared_ptr<const ExpertEntry>> EngineImpl::FindFor(
     const LocalSequence& sequence, const ExpertKey& key) const {
-  const auto found = directory_.Find(key);
+  auto found = directory_.Find(key);
   if (found.ok()) return found;
   for (const std::shared_ptr<const ExpertEntry>& candidate : sequence.candidates) {
     if (candidate->info.key == key) return candidate;

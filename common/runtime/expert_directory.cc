@@ -16,8 +16,8 @@ absl::Status ExpertDirectory::CheckNew(const ExpertKey& key) const {
 
 absl::Status ExpertDirectory::CheckNewLocked(const ExpertKey& key) const {
   if (FindExact(key) == nullptr) return absl::OkStatus();
-  return absl::AlreadyExistsError(
-      absl::StrCat("expert ", key.name, " version ", key.version, " is served already, or is still leaving"));
+  return absl::AlreadyExistsError(absl::StrCat("expert ", key.name, " version ", key.version,
+                                               " is served already, or is still leaving"));
 }
 
 absl::Status ExpertDirectory::AddLocal(ExpertEntry entry) {

@@ -11,7 +11,6 @@
 
 #include "ccoe/internal/v1/packages.grpc.pb.h"
 #include "common/base/error.h"
-#include "common/rpc/config.h"
 #include "services/backbone/backbone_node.h"
 #include "services/router/local_backbone.h"
 #include "services/router/remote_backbone.h"
@@ -29,12 +28,6 @@ using ::testing::HasSubstr;
 
 constexpr int kSplit = 2;  // of 4 layers
 constexpr char kDomain[] = "tiny-lora";
-
-std::string AddressIn(const std::string& ready_line) {
-  const std::string key = "listen=";
-  const size_t begin = ready_line.find(key) + key.size();
-  return ready_line.substr(begin, ready_line.find_first_of(" \n", begin) - begin);
-}
 
 class SplitAdminTest : public AdminPortTest {
  protected:
@@ -56,20 +49,9 @@ class SplitAdminTest : public AdminPortTest {
   }
   void Start(int experts) { Start(std::vector<ExpertSetup>(experts)); }
   void StartBackbone(const std::string& listen) {
-    internal::v1::BackboneConfig config;
-    config.mutable_server()->set_listen(listen);
-    config.mutable_engine()->set_model(TinyFolder("llama"));
-    config.mutable_engine()->set_threads(1);
-    config.mutable_engine()->set_kv_cache_mib(16);
-    config.set_layers(kSplit);
-    for (const auto& expert : experts_) {
-      config.add_peers()->set_address(expert->server->address());
-    }
-    ASSERT_TRUE(rpc::CompleteConfig(config.mutable_server()).ok());
-    ASSERT_TRUE(rpc::CompleteConfig(config.mutable_engine()).ok());
-    auto node = backbone::BackboneNode::Start(config);
-    ASSERT_TRUE(node.ok()) << node.status();
-    backbone_ = *std::move(node);
+    std::vector<std::string> peers;
+    for (const auto& expert : experts_) peers.push_back(expert->server->address());
+    backbone_ = StartBackboneNode(kSplit, peers, listen);
   }
   void TearDown() override {
     Stop();

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/config.h"
 #include "common/rpc/engine_node.h"
 #include "services/expert/package_service.h"
 
@@ -121,6 +123,29 @@ bool BackboneSide::Connected() const {
   return std::all_of(links.begin(), links.end(), [](const auto& link) {
     return Eventually([&] { return link->GetState().status.ok(); });
   });
+}
+
+std::unique_ptr<backbone::BackboneNode> StartBackboneNode(int layers,
+                                                          const std::vector<std::string>& peers,
+                                                          const std::string& listen) {
+  internal::v1::BackboneConfig config;
+  config.mutable_server()->set_listen(listen);
+  config.mutable_engine()->set_model(absl::StrCat(CCOE_TEST_SOURCE_DIR, "/goldens/tiny/llama"));
+  config.mutable_engine()->set_threads(1);
+  config.mutable_engine()->set_kv_cache_mib(16);
+  config.set_layers(layers);
+  for (const std::string& peer : peers) config.add_peers()->set_address(peer);
+  CCOE_CHECK(rpc::CompleteConfig(config.mutable_server()).ok());
+  CCOE_CHECK(rpc::CompleteConfig(config.mutable_engine()).ok());
+  auto node = backbone::BackboneNode::Start(config);
+  if (!node.ok()) ABSL_RAW_LOG(FATAL, "%s", node.status().ToString().c_str());
+  return *std::move(node);
+}
+
+std::string AddressIn(const std::string& ready_line) {
+  const std::string key = "listen=";
+  const size_t begin = ready_line.find(key) + key.size();
+  return ready_line.substr(begin, ready_line.find_first_of(" \n", begin) - begin);
 }
 
 }  // namespace ccoe::testing

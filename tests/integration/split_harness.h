@@ -10,6 +10,7 @@
 #include "common/rpc/link_client.h"
 #include "common/rpc/link_server.h"
 #include "common/rpc/server.h"
+#include "services/backbone/backbone_node.h"
 #include "tests/integration/engine_harness.h"
 
 namespace grpc {
@@ -82,5 +83,13 @@ struct BackboneSide {
     return stats.kv_pages_used == 0 && stats.boundary_bytes_used == 0;
   }
 };
+
+// A backbone process within this one: layers [0, layers) of the tiny Llama model, with links to the
+// expert processes at `peers`.
+std::unique_ptr<backbone::BackboneNode> StartBackboneNode(int layers,
+                                                          const std::vector<std::string>& peers,
+                                                          const std::string& listen);
+// The main address in a node's ready line.
+std::string AddressIn(const std::string& ready_line);
 
 }  // namespace ccoe::testing

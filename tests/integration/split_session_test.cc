@@ -6,9 +6,7 @@
 #include <future>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "common/base/error.h"
-#include "common/rpc/config.h"
 #include "services/backbone/backbone_node.h"
 #include "services/router/local_backbone.h"
 #include "services/router/remote_backbone.h"
@@ -36,12 +34,6 @@ SessionRequest Request(const std::string& expert, std::string prompt, int max_to
   return request;
 }
 
-std::string AddressIn(const std::string& ready_line) {
-  const std::string key = "listen=";
-  const size_t begin = ready_line.find(key) + key.size();
-  return ready_line.substr(begin, ready_line.find_first_of(" \n", begin) - begin);
-}
-
 class SplitSessionTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -55,18 +47,7 @@ class SplitSessionTest : public ::testing::Test {
   }
 
   void StartBackbone(const std::string& listen = "127.0.0.1:0") {
-    internal::v1::BackboneConfig config;
-    config.mutable_server()->set_listen(listen);
-    config.mutable_engine()->set_model(absl::StrCat(CCOE_TEST_SOURCE_DIR, "/goldens/tiny/llama"));
-    config.mutable_engine()->set_threads(1);
-    config.mutable_engine()->set_kv_cache_mib(16);
-    config.set_layers(kSplit);
-    config.add_peers()->set_address(expert_->server->address());
-    ASSERT_TRUE(rpc::CompleteConfig(config.mutable_server()).ok());
-    ASSERT_TRUE(rpc::CompleteConfig(config.mutable_engine()).ok());
-    auto node = backbone::BackboneNode::Start(config);
-    ASSERT_TRUE(node.ok()) << node.status();
-    backbone_ = *std::move(node);
+    backbone_ = StartBackboneNode(kSplit, {expert_->server->address()}, listen);
   }
 
   bool AtRest() {
