@@ -168,7 +168,8 @@ def test_a_router_brings_a_package_to_expert_processes(cli, split, model):
     router = split.router
     trial = lines(ask(cli, router, "push", SQL, "--dry-run", "--json"))[0]
     assert trial["confusion"] == [{"domain": "sql", "prompts": 3, "own": 3, "moved": 3}]
-    assert [e["name"] for e in lines(cli("experts", "--server", router.listen, "--json"))] == ["general"]
+    listing = ["experts", "--server", router.listen, "--json"]
+    assert [expert["name"] for expert in lines(cli(*listing))] == ["general"]
     one = split.experts[1].listen
     assert ask(cli, router, "push", SQL, "--upload", "--node", one).returncode == 0
     assert [list(folder.iterdir()) for folder in split.uploads] == [[], [], []]
@@ -182,7 +183,7 @@ def test_a_router_brings_a_package_to_expert_processes(cli, split, model):
     assert unknown.returncode == 4
     assert json.loads(unknown.stdout.splitlines()[-1])["reason"] == "INVALID_REQUEST"
     assert ask(cli, router, "pop", "sql").stdout.startswith("popped sql ")
-    states = {e["name"]: e["state"] for e in lines(cli("experts", "--server", router.listen, "--json"))}
+    states = {expert["name"]: expert["state"] for expert in lines(cli(*listing))}
     assert states == {"general": "ready", "sql": "draining"}
     elsewhere = last_line(cli("generate", "--server", router.listen, *prompt))
     assert elsewhere["expert"] == "general"
