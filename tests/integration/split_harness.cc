@@ -49,7 +49,7 @@ std::unique_ptr<ExpertSide> ExpertSide::Start(const std::shared_ptr<const model:
   links.linger = setup.linger;
   links.experts.push_back(rpc::DescribeExpert(side->engine->Experts().front(), ""));  // `general`
   for (const std::string& name : setup.packages) {
-    links.experts.push_back(rpc::DescribePackage(*TinyPackage(name)));
+    links.experts.push_back(rpc::DescribePackage(*side->engine, *TinyPackage(name)));
   }
   side->links = std::make_unique<rpc::LinkServer>(std::move(links));
   side->packages = expert::NewPackageService(
@@ -78,7 +78,7 @@ ExpertSide::~ExpertSide() {
 
 absl::Status ExpertSide::Push(const std::string& package) {
   CCOE_RETURN_IF_ERROR(engine->AddExpert(TinyPackage(package)));
-  return links->Add(rpc::DescribePackage(*TinyPackage(package)), begin);
+  return links->Add(rpc::DescribePackage(*engine, *TinyPackage(package)), begin);
 }
 
 std::unique_ptr<runtime::Engine> UnsplitEngine(const std::shared_ptr<const model::Model>& model,
