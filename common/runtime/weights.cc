@@ -117,7 +117,8 @@ absl::StatusOr<BaseWeights> LoadBase(const model::Model& model, int begin, int e
 
 absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const ExpertSource& source,
                                                           compute::Device& device) {
-  const auto& [model, package, base_weights, quantize_full] = source;
+  const model::Model& model = source.model;
+  const model::ExpertPackage& package = source.package;
   auto weights = std::make_unique<ExpertWeights>();
   weights->attach_depth = package.manifest().attach_depth;
   if (package.manifest().kind == model::ExpertKind::kLora) {
@@ -133,7 +134,7 @@ absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const ExpertSource& so
       [&](const std::string& name) -> absl::StatusOr<std::unique_ptr<compute::Matrix>> {
     CCOE_ASSIGN_OR_RETURN(const base::TensorView view, lookup(name));
     CCOE_ASSIGN_OR_RETURN(const base::TensorView base_view, model.Tensor(name));
-    const bool quantize = quantize_full && base::IsQuantized(base_view.dtype);
+    const bool quantize = source.quantize_full && base::IsQuantized(base_view.dtype);
     return quantize ? device.PackAs(view, base_view.dtype) : device.Pack(view);
   };
   for (int layer = weights->attach_depth; layer < model.config().layers; ++layer) {
@@ -143,8 +144,8 @@ absl::StatusOr<std::unique_ptr<ExpertWeights>> LoadExpert(const ExpertSource& so
   }
   HeadWeights& head = weights->head.emplace();
   CCOE_ASSIGN_OR_RETURN(head.norm, LoadVector(device, lookup, "model.norm.weight"));
-  if (!package.Tensor("lm_head.weight").has_value() && base_weights.head.has_value()) {
-    head.projection = base_weights.head->projection;
+  if (!package.Tensor("lm_head.weight").has_value() && source.base.head.has_value()) {
+    head.projection = source.base.head->projection;
     weights->shares_projection = true;
     return weights;
   }
