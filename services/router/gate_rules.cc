@@ -1,7 +1,6 @@
 #include "services/router/gate_rules.h"
 
 #include <algorithm>
-#include <array>
 #include <bitset>
 #include <cstdint>
 #include <utility>

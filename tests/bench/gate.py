@@ -80,9 +80,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     six.add_arguments(parser)
-    parser.add_argument("--data", type=pathlib.Path,
-                        help="folder of DOMAIN/dev.jsonl with the prompts (default: the short "
-                        "invented ones of training/gate)")
+    six.add_data_argument(parser)
     parser.add_argument("--prompts", type=int, default=30, help="to compare (default: 30)")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     arguments = parser.parse_args()

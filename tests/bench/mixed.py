@@ -29,9 +29,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     six.add_arguments(parser)
-    parser.add_argument("--data", type=pathlib.Path,
-                        help="folder of DOMAIN/dev.jsonl with the prompts (default: the short "
-                        "invented ones of training/gate)")
+    six.add_data_argument(parser)
     parser.add_argument("--peft-python", type=pathlib.Path,
                         help="Python with training/requirements.txt (default: without PEFT)")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")

@@ -47,6 +47,13 @@ def add_arguments(parser):
     parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
 
 
+def add_data_argument(parser):
+    """Where `texts` finds prompts."""
+    parser.add_argument("--data", type=pathlib.Path,
+                        help="folder of DOMAIN/dev.jsonl with the prompts (default: the short "
+                        "invented ones of training/gate)")
+
+
 def _projections(base):
     """Module -> (outputs, inputs)."""
     hidden, ffn = base["hidden"], base["ffn"]

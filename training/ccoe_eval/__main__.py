@@ -27,6 +27,11 @@ def formatted(
     return commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, **texts)
 
 
+def add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", default="127.0.0.1:50051", help="where ccoe serve listens")
+    parser.add_argument("--streams", type=int, default=8, help="requests at a time (default 8)")
+
+
 def add_run(commands: argparse._SubParsersAction) -> None:
     parser = formatted(
         commands,
@@ -47,7 +52,7 @@ OUT to go on: what is there is not asked again. A server that has other experts 
 model needs another OUT. Generated programs run in a child process with limits and no network.""",
         epilog=EXAMPLES,
     )
-    parser.add_argument("--server", default="127.0.0.1:50051", help="where ccoe serve listens")
+    add_server(parser)
     parser.add_argument("--data", type=Path, required=True, help="folder of the domains' folders")
     parser.add_argument("--out", type=Path, required=True, help="folder for the run's results")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="of the report (default: all)")
@@ -55,7 +60,6 @@ model needs another OUT. Generated programs run in a child process with limits a
     parser.add_argument(
         "--limit", type=int, help="so many items of each row, the same ones every time"
     )
-    parser.add_argument("--streams", type=int, default=8, help="requests at a time (default 8)")
     parser.add_argument(
         "--shot-tokens", type=int, default=320, help="pass over longer examples (default 320)"
     )
@@ -142,13 +146,12 @@ Leaves the plan of each prompt to the server (plan: automatic) and compares the 
 with those expected. FILE has a line for each prompt: {"prompt": ..., "domains": [...]}; of DATA every
 dev prompt counts as one of a single step. Tells what differs.""",
     )
-    parser.add_argument("--server", default="127.0.0.1:50051", help="where ccoe serve listens")
+    add_server(parser)
     parser.add_argument(
         "--prompts", type=Path, default=Path("gate/plans.jsonl"), help="(default gate/plans.jsonl)"
     )
     parser.add_argument("--data", type=Path, help="folder of the domains' folders")
     parser.add_argument("--limit", type=int, help="so many dev prompts of each domain")
-    parser.add_argument("--streams", type=int, default=8, help="requests at a time (default 8)")
     parser.set_defaults(run=run_plans)
 
 
@@ -236,7 +239,7 @@ data it fetches itself.""",
 example:
   python -m ccoe_eval lm-eval --domain law --file DATA/law/dev.jsonl --limit 10""",
     )
-    parser.add_argument("--server", default="127.0.0.1:50051", help="where ccoe serve listens")
+    add_server(parser)
     parser.add_argument(
         "--domain", default="general", help='who answers; "" lets the gate decide (default general)'
     )
@@ -246,7 +249,6 @@ example:
     parser.add_argument(
         "--plain", action="store_true", help="contexts are plain texts, without the chat template"
     )
-    parser.add_argument("--streams", type=int, default=8, help="requests at a time (default 8)")
     parser.set_defaults(run=run_lm_eval)
 
 
