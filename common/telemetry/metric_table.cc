@@ -53,8 +53,9 @@ constexpr auto kTable = std::to_array<MetricEntry>({
      "Requests that have not ended, waiting ones included."},
     {MetricId::kQueueRequests, "ccoe_queue_requests", MetricType::kGauge, MetricPart::kRouter,
      "`domain`",
-     "Requests that wait to start, of every domain that has an expert, with replicas or without. "
-     "`none`: not routed yet."},
+     "Requests that wait to start, and those that were refused in the last 30 s because their "
+     "domain "
+     "has no replica, so that it shows its demand. `none`: not routed yet."},
     {MetricId::kQueueDuration, "ccoe_queue_duration_seconds", MetricType::kHistogram,
      MetricPart::kRouter, "",
      "From a request's arrival to its start (a prefill that decides where it goes comes before), "

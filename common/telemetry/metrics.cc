@@ -19,6 +19,7 @@ constexpr std::array<const char*, 2> kDirections = {"sent", "received"};
 constexpr std::array<const char*, 4> kCauses = {"client", "deadline", "slow_reader", "drain"};
 constexpr std::array<const char*, 2> kSessionStates = {"running", "waiting"};
 constexpr std::array<const char*, 2> kBlockStates = {"free", "used"};
+constexpr size_t kMaxHeld = 4096;  // a demand as large is seen anyway
 
 double Seconds(absl::Duration value) { return absl::ToDoubleSeconds(value); }
 double UnixSeconds(absl::Time time) { return Seconds(time - absl::UnixEpoch()); }
@@ -40,6 +41,11 @@ bool Shows(const std::string& service, MetricPart part) {
 }  // namespace
 
 struct Metrics::State : prometheus::Collectable {
+  struct Held {
+    Gauge* queue;
+    absl::Time until;
+  };
+
   explicit State(const MetricsOptions& options);
 
   std::vector<prometheus::MetricFamily> Collect() const override;
@@ -79,6 +85,7 @@ struct Metrics::State : prometheus::Collectable {
 
   mutable base::Mutex mutex;
   std::function<GaugeValues()> source ABSL_GUARDED_BY(mutex);
+  mutable std::vector<Held> held ABSL_GUARDED_BY(mutex);
 };
 
 Metrics::State::State(const MetricsOptions& options)
@@ -130,6 +137,11 @@ std::vector<prometheus::MetricFamily> Metrics::State::Collect() const {
   {
     // The source is called under the lock, so that it is not in use once SetGaugeSource returned.
     base::MutexLock lock(&mutex);
+    std::erase_if(held, [now = absl::Now()](const Held& place) {
+      if (place.until > now) return false;
+      place.queue->Decrement();
+      return true;
+    });
     if (source) {
       const GaugeValues values = source();
       const int total = values.kv_blocks_free + values.kv_blocks_used;
@@ -176,6 +188,14 @@ std::shared_ptr<const void> Metrics::EnterQueue(std::string_view domain) {
   queue->Increment();
   return std::shared_ptr<const void>(queue,
                                      [queue, state = state_](const void*) { queue->Decrement(); });
+}
+
+void Metrics::HoldInQueue(std::string_view domain, absl::Duration hold) {
+  Gauge* const queue = state_->experts->Of(domain).queue;
+  base::MutexLock lock(&state_->mutex);
+  if (state_->held.size() >= kMaxHeld) return;
+  queue->Increment();
+  state_->held.push_back({queue, absl::Now() + hold});
 }
 
 void Metrics::ObserveQueue(absl::Duration value) { state_->queue_time.Observe(Seconds(value)); }

@@ -88,6 +88,9 @@ class Metrics {
   // Counts a request among those that wait for this domain (empty: not routed yet) until the last
   // copy is gone, which may outlive this object.
   std::shared_ptr<const void> EnterQueue(std::string_view domain);
+  // Counts a request that was refused because its domain has no replica among those that wait for
+  // it, for `hold`: so that a scrape sees that there is a demand.
+  void HoldInQueue(std::string_view domain, absl::Duration hold);
   void ObserveQueue(absl::Duration value);
   void ObserveTimeToFirstToken(const ExpertLabels& expert, absl::Duration value);
   void ObserveInterTokenLatency(const ExpertLabels& expert, absl::Duration value);

@@ -10,6 +10,9 @@
 namespace ccoe::router {
 namespace {
 
+// As long as a scrape or an autoscaler may take to look again.
+constexpr absl::Duration kDemandTime = absl::Seconds(30);
+
 // Of a request that was admitted.
 std::optional<telemetry::CancelCause> CancelCauseOf(base::Reason reason) {
   switch (reason) {
@@ -78,6 +81,9 @@ void SessionCall::CountFailure(const absl::Status& status) {
     core_.metrics().CountCancellation(*cause);
   } else if (!started_) {
     core_.metrics().CountRejection(reason);
+    if (reason == base::Reason::kExpertUnavailable) {
+      core_.metrics().HoldInQueue(Answering().domain, kDemandTime);
+    }
   }
 }
 

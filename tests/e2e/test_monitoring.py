@@ -155,6 +155,12 @@ def test_counts_are_the_clients(system, story):
     assert prometheus.value('ccoe_cancellations_total{cause="client"}') == MAX_ACTIVE
 
 
+def test_a_domain_without_replica_shows_its_demand(system, story):
+    queue = 'ccoe_queue_requests{domain="birds"}'
+    assert system[1].value(queue, at=story["refused"]) == 0
+    assert system[1].value(queue, at=story["lost"]) == LOST
+
+
 def test_requests_of_the_panel(system, story):
     rates, window = rate_of(system[1], story, "begin", "loaded", "overview", "Requests by domain")
     for domain in prompts.BY_DOMAIN:

@@ -171,6 +171,16 @@ TEST(MetricsTest, TheHealthOfAnExpertThatLeftIsNotShown) {
   EXPECT_THAT(metrics.Text(), HasSubstr("ccoe_expert_healthy{"));
 }
 
+TEST(MetricsTest, ADomainWithoutReplicaShowsItsDemandForAWhile) {
+  Metrics metrics(OptionsOf("router"));
+  metrics.AddExpert({"law", "law", "2"});
+  metrics.HoldInQueue("law", absl::Hours(1));
+  metrics.HoldInQueue("law", absl::ZeroDuration());
+  EXPECT_THAT(metrics.Text(), HasSubstr(R"(ccoe_queue_requests{domain="law"} 1)"));
+  for (int i = 0; i < 10000; ++i) metrics.HoldInQueue("law", absl::ZeroDuration());
+  EXPECT_THAT(metrics.Text(), HasSubstr(R"(ccoe_queue_requests{domain="law"} 1)"));
+}
+
 TEST(MetricsTest, AQueuePlaceCountsWhileItIsHeld) {
   auto metrics = std::make_unique<Metrics>(OptionsOf("router"));
   metrics->AddExpert({"law", "law", "2"});
