@@ -21,6 +21,7 @@ namespace ccoe::rpc {
 namespace {
 
 using internal::v1::EngineConfig;
+using internal::v1::HttpConfig;
 using internal::v1::LimitsConfig;
 using internal::v1::ServerConfig;
 
@@ -143,6 +144,21 @@ absl::Status CompleteConfig(LimitsConfig* config) {
   CCOE_RETURN_IF_ERROR(CheckPositive("limits.max_queue_time", config->max_queue_time()));
   CCOE_RETURN_IF_ERROR(CheckPositive("limits.max_request_time", config->max_request_time()));
   return CheckPositive("limits.slow_reader_timeout", config->slow_reader_timeout());
+}
+
+absl::Status CompleteConfig(HttpConfig* config) {
+  if (!config->has_max_connections()) config->set_max_connections(1024);
+  if (!config->has_read_timeout()) *config->mutable_read_timeout() = ToProto(absl::Seconds(30));
+  if (!config->has_idle_timeout()) *config->mutable_idle_timeout() = ToProto(absl::Seconds(75));
+  if (!config->has_write_timeout()) *config->mutable_write_timeout() = ToProto(absl::Seconds(30));
+  CCOE_RETURN_IF_ERROR(CheckListen("http.listen", config->listen()));
+  if (IsUnixAddress(config->listen())) {
+    return absl::InvalidArgumentError("http.listen: HTTP is served over TCP alone");
+  }
+  CCOE_RETURN_IF_ERROR(CheckRange("http.max_connections", config->max_connections(), 1, 1 << 16));
+  CCOE_RETURN_IF_ERROR(CheckPositive("http.read_timeout", config->read_timeout()));
+  CCOE_RETURN_IF_ERROR(CheckPositive("http.idle_timeout", config->idle_timeout()));
+  return CheckPositive("http.write_timeout", config->write_timeout());
 }
 
 absl::Status CheckRange(const char* key, int64_t value, int64_t low, int64_t high) {

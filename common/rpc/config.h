@@ -14,6 +14,7 @@ class Message;
 
 namespace ccoe::internal::v1 {
 class EngineConfig;
+class HttpConfig;
 class LimitsConfig;
 class ServerConfig;
 }  // namespace ccoe::internal::v1
@@ -36,6 +37,7 @@ std::string ConfigToJson(const google::protobuf::Message& config);
 absl::Status CompleteConfig(internal::v1::ServerConfig* config);
 absl::Status CompleteConfig(internal::v1::EngineConfig* config);
 absl::Status CompleteConfig(internal::v1::LimitsConfig* config);
+absl::Status CompleteConfig(internal::v1::HttpConfig* config);
 
 // What the name in a completed configuration stands for.
 absl::StatusOr<compute::Arithmetic> ArithmeticOf(const internal::v1::EngineConfig& config);

@@ -28,10 +28,18 @@ template <typename Config>
 concept HasLimits = requires(Config& config) {
   config.mutable_limits();
 };
+template <typename Config>
+concept HasHttp = requires(Config& config) {
+  config.mutable_http();
+};
+// Whether a program has a gRPC port.
+template <typename Config>
+concept ServesGrpc = HasEngine<Config> || HasLimits<Config>;
 
 // The flags of a program whose configuration is a protobuf message `Config` with the field
-// `server` and perhaps `engine`, `limits`, `admin_listen` and those of uploads: --config names a
-// file, and every other flag sets a field over what the file says. Outlives the parser's work.
+// `server` and perhaps `engine`, `limits`, `http`, `admin_listen` and those of uploads: --config
+// names a file, and every other flag sets a field over what the file says. Outlives the parser's
+// work.
 template <typename Config>
 class ConfigFlags {
  public:
@@ -40,8 +48,10 @@ class ConfigFlags {
                     "Configuration as JSON (proto/ccoe/internal/v1/config.proto); flags override");
     app_.add_flag("--check-config", check_, "Check the configuration and end");
     app_.add_flag("--print-config", print_, "Print the configuration in effect as JSON and end");
+    if constexpr (ServesGrpc<Config>) AddPortFlags();
     AddServerFlags();
     if constexpr (HasEngine<Config>) AddEngineFlags();
+    if constexpr (HasHttp<Config>) AddHttpFlags();
     if constexpr (HasAdmin<Config>) AddAdminFlags();
     if constexpr (HasUploads<Config>) AddUploadFlags();
   }
@@ -62,8 +72,8 @@ class ConfigFlags {
         flag, [this, set] { overrides_.push_back([set](Config& config) { set(config); }); }, help);
   }
 
-  // After parsing: `defaults`, then the file's values, then the flags'; server, engine, limits and
-  // uploads are completed, admin_listen is checked.
+  // After parsing: `defaults`, then the file's values, then the flags'; server, engine, limits,
+  // http and uploads are completed, admin_listen is checked.
   absl::StatusOr<Config> Load(Config defaults) const {
     Config config = std::move(defaults);
     if (!file_.empty()) CCOE_RETURN_IF_ERROR(LoadConfigFile(file_, &config));
@@ -74,6 +84,9 @@ class ConfigFlags {
     }
     if constexpr (HasLimits<Config>) {
       CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_limits()));
+    }
+    if constexpr (HasHttp<Config>) {
+      CCOE_RETURN_IF_ERROR(CompleteConfig(config.mutable_http()));
     }
     if constexpr (HasAdmin<Config>) {
       CCOE_RETURN_IF_ERROR(CheckListen("admin_listen", config.admin_listen()));
@@ -89,7 +102,7 @@ class ConfigFlags {
   }
 
  private:
-  void AddServerFlags() {
+  void AddPortFlags() {
     Add<std::string>(
         "--listen", [](Config& c, const std::string& v) { c.mutable_server()->set_listen(v); },
         "Address to serve at, HOST:PORT; port 0 takes a free one");
@@ -97,6 +110,9 @@ class ConfigFlags {
         "--health-listen",
         [](Config& c, const std::string& v) { c.mutable_server()->set_health_listen(v); },
         "Address for grpc.health.v1 alone (default: none; the main port has it too)");
+  }
+
+  void AddServerFlags() {
     Add<std::string>(
         "--metrics-listen",
         [](Config& c, const std::string& v) { c.mutable_server()->set_metrics_listen(v); },
@@ -137,6 +153,12 @@ class ConfigFlags {
     AddSwitch(
         "--quantize-experts", [](Config& c) { c.mutable_engine()->set_quantize_experts(true); },
         "Quantise whole-layer experts as the model is: less memory, other tokens");
+  }
+
+  void AddHttpFlags() {
+    Add<std::string>(
+        "--http", [](Config& c, const std::string& v) { c.mutable_http()->set_listen(v); },
+        "Address of the OpenAI-compatible HTTP API, HOST:PORT (default: none)");
   }
 
   void AddAdminFlags() {

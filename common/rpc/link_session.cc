@@ -137,10 +137,15 @@ void EncodeFinished(const runtime::Finished& finished, internal::v1::SessionFini
   out->set_reason(EncodeReason(finished.reason));
   out->set_matched_stop(finished.matched_stop);
   out->set_text(finished.text);
-  for (const runtime::TokenLogprob& score : finished.scores) {
+  for (const runtime::GeneratedToken& score : finished.scores) {
     internal::v1::TokenLogprob* entry = out->add_scores();
     entry->set_id(score.id);
     entry->set_logprob(score.logprob);
+    for (const runtime::TokenLogprob& top : score.top) {
+      internal::v1::TokenLogprob* likely = entry->add_top();
+      likely->set_id(top.id);
+      likely->set_logprob(top.logprob);
+    }
   }
   out->mutable_usage()->set_prompt_tokens(finished.usage.prompt_tokens);
   out->mutable_usage()->set_cached_tokens(finished.usage.cached_tokens);
@@ -156,7 +161,13 @@ absl::StatusOr<runtime::Finished> DecodeFinished(const internal::v1::SessionFini
   out.matched_stop = finished.matched_stop();
   out.text = finished.text();
   for (const internal::v1::TokenLogprob& score : finished.scores()) {
-    out.scores.push_back({score.id(), score.logprob()});
+    runtime::GeneratedToken& token = out.scores.emplace_back();
+    token.id = score.id();
+    token.logprob = score.logprob();
+    token.top.reserve(score.top_size());
+    for (const internal::v1::TokenLogprob& top : score.top()) {
+      token.top.push_back({top.id(), top.logprob()});
+    }
   }
   out.usage.prompt_tokens = finished.usage().prompt_tokens();
   out.usage.cached_tokens = finished.usage().cached_tokens();

@@ -110,7 +110,7 @@ class EngineImpl final : public Engine {
   void PoolRoute(LocalSequence& sequence, int position, absl::Span<const float> states);
   void DeliverLocal(LocalSequence& sequence, int rows);
   void AcceptToken(LocalSequence& sequence, GeneratedToken token);
-  void AcceptScores(LocalSequence& sequence, std::vector<TokenLogprob> scores);
+  void AcceptScores(LocalSequence& sequence, std::vector<GeneratedToken> scores);
   void Finish(LocalSequence& sequence, FinishReason reason);
   void SendRemote();
   void AcceptRemote(RemoteExpert* replica, const RemoteResult& result);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -113,9 +114,7 @@ void EngineImpl::RunStep(absl::Span<const std::pair<Sequence*, int>> plan) {
     if (auto* guest = dynamic_cast<GuestSequence*>(plan[i].first)) {
       RemoteResult result{guest->id, guest->epoch, {}};
       if (guest->result.sampled.has_value()) result.tokens.push_back(*guest->result.sampled);
-      for (const TokenLogprob& score : guest->result.scores) {
-        result.tokens.push_back({score.id, 0, score.logprob, {}});
-      }
+      for (GeneratedToken& score : guest->result.scores) result.tokens.push_back(std::move(score));
       if (!result.tokens.empty()) {
         outgoing_results_[guest->listener].push_back(std::move(result));
       }
@@ -171,9 +170,9 @@ void EngineImpl::AcceptToken(LocalSequence& sequence, GeneratedToken token) {
   }
 }
 
-void EngineImpl::AcceptScores(LocalSequence& sequence, std::vector<TokenLogprob> scores) {
+void EngineImpl::AcceptScores(LocalSequence& sequence, std::vector<GeneratedToken> scores) {
   if (sequence.scores.empty()) sequence.first_token_at = absl::Now();
-  sequence.scores.insert(sequence.scores.end(), scores.begin(), scores.end());
+  std::move(scores.begin(), scores.end(), std::back_inserter(sequence.scores));
   if (static_cast<int>(sequence.scores.size()) >= sequence.expected_scores()) {
     Finish(sequence, FinishReason::kScored);
   }
@@ -217,9 +216,7 @@ void EngineImpl::AcceptRemote(RemoteExpert* replica, const RemoteResult& result)
   LocalSequence* sequence = FindRemoteOf(replica, result.session);
   if (sequence == nullptr || result.epoch != sequence->epoch) return;  // overtaken
   if (sequence->scoring()) {
-    std::vector<TokenLogprob> scores;
-    for (const GeneratedToken& token : result.tokens) scores.push_back({token.id, token.logprob});
-    AcceptScores(*sequence, std::move(scores));
+    AcceptScores(*sequence, result.tokens);
     return;
   }
   const int vocab = options_.model->config().vocab;

@@ -148,6 +148,12 @@ std::vector<TokenLogprob> TopLogprobs(absl::Span<const float> logits, int count)
   return top;
 }
 
+GeneratedToken ScoreToken(absl::Span<const float> logits, int32_t id, int position, int top) {
+  GeneratedToken token{id, position, LogProbability(logits, id), {}};
+  if (top > 0) token.top = TopLogprobs(logits, top);
+  return token;
+}
+
 GeneratedToken Sample(absl::Span<const float> logits, const SamplingParams& params,
                       const SampleContext& context) {
   GeneratedToken token;

@@ -23,6 +23,9 @@ struct SampleContext {
 GeneratedToken Sample(absl::Span<const float> logits, const SamplingParams& params,
                       const SampleContext& context);
 
+// The token `id` at `position` with its log probability and those of the `top` likeliest tokens.
+GeneratedToken ScoreToken(absl::Span<const float> logits, int32_t id, int position, int top);
+
 // The lowest id among the largest logits.
 int32_t ArgMax(absl::Span<const float> logits);
 

@@ -133,7 +133,7 @@ void LocalSequence::BeginStep(int depth, int rows) {
 void LocalSequence::TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) {
   const int next = span.position + row + 1;
   if (scoring()) {
-    result.scores.push_back({tokens[next], LogProbability(logits, tokens[next])});
+    result.scores.push_back(ScoreToken(logits, tokens[next], next, sampling.top_logprobs));
   } else {
     result.sampled = SampleNext(logits, next);
   }
@@ -186,7 +186,9 @@ void GuestSequence::TakeLogits(const RowSpan& span, int row, absl::Span<const fl
     return;
   }
   const int32_t target = front.targets[front_offset + row];
-  if (target >= 0) result.scores.push_back({target, LogProbability(logits, target)});
+  if (target < 0) return;
+  const int next = span.position + row + 1;
+  result.scores.push_back(ScoreToken(logits, target, next, sampling.top_logprobs));
 }
 
 absl::Status GuestSequence::Enqueue(HiddenRows rows, const model::ModelConfig& config) {

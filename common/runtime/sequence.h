@@ -23,7 +23,7 @@ namespace ccoe::runtime {
 // What a step computed for one sequence.
 struct StepResult {
   std::optional<GeneratedToken> sampled;
-  std::vector<TokenLogprob> scores;
+  std::vector<GeneratedToken> scores;
 };
 
 // One session's part in an engine: its path through the layers, its KV blocks and its tokens. Owned
@@ -131,7 +131,7 @@ class LocalSequence final : public Sequence {
   uint32_t epoch = 0;
   int sent = 0;  // rows that the replica has had in this epoch
   OutputText text;
-  std::vector<TokenLogprob> scores;
+  std::vector<GeneratedToken> scores;
   int completion_tokens = 0;  // of the step
   absl::Time opened_at;
   absl::Time begun_at;  // the step; opened_at of the first

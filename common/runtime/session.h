@@ -37,8 +37,9 @@ struct SamplingParams {
   float presence_penalty = 0;    // [-2, 2]
   float frequency_penalty = 0;   // [-2, 2]
   uint64_t seed = 0;
-  int top_logprobs =
-      -1;  // -1: no log probabilities; n: those of the n likeliest tokens too (<= 20)
+  // -1: no log probabilities; n: those of the n likeliest tokens too (<= 20). In score mode, whose
+  // tokens always have theirs, -1 is 0.
+  int top_logprobs = -1;
 
   friend bool operator==(const SamplingParams&, const SamplingParams&) = default;
 };
@@ -118,8 +119,8 @@ struct Timings {
 struct Finished {
   FinishReason reason = FinishReason::kStop;
   std::string matched_stop;
-  std::string text;                  // held back until now; belongs to the answer
-  std::vector<TokenLogprob> scores;  // score mode: one per scored token
+  std::string text;                    // held back until now; belongs to the answer
+  std::vector<GeneratedToken> scores;  // score mode: one per scored token
   Usage usage;
   Timings timings;
 };

@@ -106,7 +106,7 @@ constexpr auto kTable = std::to_array<MetricEntry>({
      "One way over a link, seen by the backbone: half of the round trip without the expert's time.",
      kHopBuckets},
     {MetricId::kStreamStall, "ccoe_stream_stall_seconds_total", MetricType::kCounter,
-     MetricPart::kProcess, "`stream` = client, link",
+     MetricPart::kStream, "`stream` = client, link",
      "Time that ready work stood still: for a client that reads slowly (router), for a link's "
      "credit (backbone)."},
     {MetricId::kDraining, "ccoe_draining", MetricType::kGauge, MetricPart::kProcess, "",
@@ -115,6 +115,10 @@ constexpr auto kTable = std::to_array<MetricEntry>({
      "`service`, `version`, `arithmetic`", "Always 1; the labels tell what runs."},
     {MetricId::kModelInfo, "ccoe_model_info", MetricType::kGauge, MetricPart::kEngine,
      "`model`, `family`, `digest`", "Always 1; the labels tell the base model."},
+    {MetricId::kHttpRequests, "ccoe_http_requests_total", MetricType::kCounter, MetricPart::kHttp,
+     "`path`, `code`",
+     "HTTP requests by what they were answered; `path` is a route's, or other. 200 counts as a "
+     "stream begins."},
 });
 
 }  // namespace

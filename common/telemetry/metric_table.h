@@ -43,6 +43,8 @@ enum class MetricId {
   kDraining,
   kBuildInfo,
   kModelInfo,
+  // HTTP
+  kHttpRequests,
 };
 
 enum class MetricType { kCounter, kGauge, kHistogram };
@@ -52,6 +54,8 @@ enum class MetricPart {
   kRouter,   // router, serve
   kEngine,   // backbone, expert, serve
   kLink,     // backbone, expert
+  kStream,   // router, backbone, expert, serve
+  kHttp,     // gateway, serve
   kProcess,  // all
 };
 

@@ -32,6 +32,10 @@ bool Shows(const std::string& service, MetricPart part) {
       return service == "backbone" || service == "expert" || service == "serve";
     case MetricPart::kLink:
       return service == "backbone" || service == "expert";
+    case MetricPart::kStream:
+      return service != "gateway";
+    case MetricPart::kHttp:
+      return service == "gateway" || service == "serve";
     case MetricPart::kProcess:
       return true;
   }
@@ -82,6 +86,7 @@ struct Metrics::State : prometheus::Collectable {
   Histogram& hidden_send;
   std::array<Counter*, 2> stalls;  // by Stream; both exist, one of them may not be shown
   Gauge& draining;
+  prometheus::Family<Counter>& http_requests;
 
   mutable base::Mutex mutex;
   std::function<GaugeValues()> source ABSL_GUARDED_BY(mutex);
@@ -117,7 +122,9 @@ Metrics::State::State(const MetricsOptions& options)
           AddChildren(CounterFamily(link, MetricId::kHiddenBytes), "direction", kDirections)),
       hidden_send(
           *AddHistogram(HistogramFamily(link, MetricId::kHiddenSend), MetricId::kHiddenSend)),
-      draining(GaugeFamily(shown, MetricId::kDraining).Add({})) {
+      draining(GaugeFamily(shown, MetricId::kDraining).Add({})),
+      http_requests(
+          CounterFamily(RegistryOf(options.service, MetricPart::kHttp), MetricId::kHttpRequests)) {
   auto& rejections = CounterFamily(router, MetricId::kRejected);
   rejected.reserve(base::ErrorTable().size());
   for (const base::ErrorEntry& entry : base::ErrorTable()) {
@@ -251,6 +258,11 @@ void Metrics::ObserveHiddenStateSend(absl::Duration value) {
 
 void Metrics::AddStall(Stream stream, absl::Duration value) {
   state_->stalls[static_cast<size_t>(stream)]->Increment(Seconds(value));
+}
+
+void Metrics::CountHttpRequest(std::string_view path, int code) {
+  state_->http_requests.Add({{"path", std::string(path)}, {"code", std::to_string(code)}})
+      .Increment();
 }
 
 std::string Metrics::Text() const {

@@ -31,7 +31,7 @@ inline constexpr size_t kMaxExperts = 64;
 inline constexpr size_t kMaxDomains = 64;
 
 struct MetricsOptions {
-  std::string service;     // "router", "backbone", "expert", "serve"; decides what is shown
+  std::string service;     // "router", "gateway", ...; decides what is shown
   std::string version;     // of the build
   std::string arithmetic;  // empty where nothing is computed
 };
@@ -108,6 +108,9 @@ class Metrics {
   void ObserveHiddenStateSend(absl::Duration value);
 
   void AddStall(Stream stream, absl::Duration value);
+
+  // The gateway's. `path` and `code` have few values.
+  void CountHttpRequest(std::string_view path, int code);
 
   // The exposition text, as a scrape shows it.
   std::string Text() const;

@@ -66,6 +66,10 @@ const char* PartText(MetricPart part) {
       return "backbone, expert, serve";
     case MetricPart::kLink:
       return "backbone, expert";
+    case MetricPart::kStream:
+      return "router, backbone, expert, serve";
+    case MetricPart::kHttp:
+      return "gateway, serve";
     case MetricPart::kProcess:
       return "all";
   }

@@ -9,7 +9,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly build_packages=(
-  build-essential ccache cmake git libabsl-dev libcli11-dev libgmock-dev libgrpc++-dev libgtest-dev
+  build-essential ccache cmake git libabsl-dev libboost-dev libcli11-dev libgmock-dev libgrpc++-dev libgtest-dev
   libpcre2-dev libprotobuf-dev libssl-dev libutf8proc-dev make mold ninja-build nlohmann-json3-dev pkg-config
   prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc python3-venv zlib1g-dev
 )

@@ -24,10 +24,12 @@ absl::StatusOr<runtime::SessionSpec> MakeSessionSpec(const internal::v1::OpenSes
   runtime::SessionInput input;
   input.max_prompt_tokens = open.max_prompt_tokens();
   CCOE_ASSIGN_OR_RETURN(input.prompt, rpc::DecodeInput(open.input()));
+  if (open.has_sampling() || !open.has_continuation()) {
+    CCOE_ASSIGN_OR_RETURN(spec.sampling, rpc::DecodeSampling(open.sampling()));
+  }
   if (open.has_continuation()) {
     CCOE_ASSIGN_OR_RETURN(input.continuation, rpc::DecodeInput(open.continuation()));
   } else {
-    CCOE_ASSIGN_OR_RETURN(spec.sampling, rpc::DecodeSampling(open.sampling()));
     CCOE_ASSIGN_OR_RETURN(spec.stop, rpc::DecodeStop(open.stop()));
   }
   for (const internal::v1::NextTurn& turn : open.next_turns()) {

@@ -1,7 +1,5 @@
 #include "services/cli/event_json.h"
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/strip.h"
 #include "common/base/error.h"
 
 namespace ccoe::cli {
@@ -9,64 +7,17 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// "RULES" of ROUTE_STAGE_RULES, in lower case.
-std::string EnumWord(absl::string_view name, absl::string_view prefix) {
-  return absl::AsciiStrToLower(absl::StripPrefix(name, prefix));
-}
-
-Json UsageJson(const v1::Usage& usage) {
-  return {{"prompt_tokens", usage.prompt_tokens()},
-          {"cached_tokens", usage.cached_tokens()},
-          {"completion_tokens", usage.completion_tokens()}};
-}
-
-Json StepJson(const v1::StepReport& step) {
-  return {{"step", step.step()},
-          {"route", RouteJson(step.route())},
-          {"instruction", step.instruction()},
-          {"finish_reason", ReasonName(step.reason())},
-          {"matched_stop", step.matched_stop()},
-          {"usage", UsageJson(step.usage())},
-          {"timings_ms",
-           {{"queue", Milliseconds(step.timings().queue())},
-            {"prefill", Milliseconds(step.timings().prefill())},
-            {"decode", Milliseconds(step.timings().decode())}}}};
-}
-
 Json CandidateJson(const v1::CandidateReport& candidate) {
-  return {{"domain", candidate.domain()},         {"expert", candidate.expert()},
-          {"version", candidate.version()},       {"mean_logprob", candidate.mean_logprob()},
-          {"selected", candidate.selected()},     {"finish_reason", ReasonName(candidate.reason())},
-          {"usage", UsageJson(candidate.usage())}};
+  return {{"domain", candidate.domain()},
+          {"expert", candidate.expert()},
+          {"version", candidate.version()},
+          {"mean_logprob", candidate.mean_logprob()},
+          {"selected", candidate.selected()},
+          {"finish_reason", ReasonName(candidate.reason())},
+          {"usage", rpc::UsageJson(candidate.usage())}};
 }
 
 }  // namespace
-
-std::string StageName(v1::RouteStage stage) {
-  return EnumWord(v1::RouteStage_Name(stage), "ROUTE_STAGE_");
-}
-
-std::string ReasonName(v1::FinishReason reason) {
-  return EnumWord(v1::FinishReason_Name(reason), "FINISH_REASON_");
-}
-
-std::string StateName(v1::ExpertState state) {
-  return EnumWord(v1::ExpertState_Name(state), "EXPERT_STATE_");
-}
-
-std::string StateName(v1::VersionState state) {
-  return EnumWord(v1::VersionState_Name(state), "VERSION_STATE_");
-}
-
-double Milliseconds(const google::protobuf::Duration& duration) {
-  return static_cast<double>(duration.seconds()) * 1e3 + duration.nanos() / 1e6;
-}
-
-Json RouteJson(const v1::RouteDecision& route) {
-  return {{"domain", route.domain()},         {"expert", route.expert()},
-          {"version", route.version()},       {"stage", StageName(route.stage())},
-          {"confidence", route.confidence()}, {"runner_up", route.runner_up()}};
-}
 
 Json StartedJson(const v1::Started& started) {
   return {{"event", "started"},
@@ -77,9 +28,9 @@ Json StartedJson(const v1::Started& started) {
 }
 
 Json StepStartedJson(const v1::StepStarted& step) {
-  return {{"event", "step_started"},   {"step", step.step()},
-          {"domain", step.domain()},   {"expert", step.expert()},
-          {"version", step.version()}, {"instruction", step.instruction()}};
+  Json json = {{"event", "step_started"}};
+  json.update(rpc::StepStartedJson(step));
+  return json;
 }
 
 Json DeltaJson(const v1::Delta& delta) {
@@ -87,18 +38,6 @@ Json DeltaJson(const v1::Delta& delta) {
           {"text", delta.text()},
           {"token_ids", delta.token_ids()},
           {"step", delta.step()}};
-}
-
-Json ExpertJson(const v1::Expert& expert) {
-  return {{"name", expert.name()},
-          {"version", expert.version()},
-          {"domain", expert.domain()},
-          {"state", StateName(expert.state())},
-          {"progress", expert.load_progress()},
-          {"attach_depth", expert.attach_depth()},
-          {"digest", expert.digest()},
-          {"licence", expert.license()},
-          {"description", expert.description()}};
 }
 
 Json PushedJson(const v1::PushExpertResponse& response) {
@@ -143,9 +82,8 @@ void Append(const v1::GenerateStreamResponse& event, Answer* answer) {
 
 Json AnswerJson(const Answer& answer) {
   const v1::Finished& finished = answer.finished;
-  const v1::Timings& timings = finished.timings();
   Json steps = Json::array();
-  for (const v1::StepReport& step : finished.steps()) steps.push_back(StepJson(step));
+  for (const v1::StepReport& step : finished.steps()) steps.push_back(rpc::StepJson(step));
   Json candidates = Json::array();
   for (const v1::CandidateReport& candidate : finished.candidates()) {
     candidates.push_back(CandidateJson(candidate));
@@ -160,15 +98,10 @@ Json AnswerJson(const Answer& answer) {
           {"route", RouteJson(route)},
           {"finish_reason", ReasonName(finished.reason())},
           {"matched_stop", finished.matched_stop()},
-          {"usage", UsageJson(finished.usage())},
+          {"usage", rpc::UsageJson(finished.usage())},
           {"steps", steps},
           {"candidates", candidates},
-          {"timings_ms",
-           {{"route", Milliseconds(timings.route())},
-            {"queue", Milliseconds(timings.queue())},
-            {"prefill", Milliseconds(timings.prefill())},
-            {"decode", Milliseconds(timings.decode())},
-            {"total", Milliseconds(timings.total())}}},
+          {"timings_ms", rpc::TimingsJson(finished.timings())},
           {"request_id", answer.started.request_id()},
           {"model_digest", answer.started.model_digest()},
           {"seed", answer.started.seed()}};

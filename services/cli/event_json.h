@@ -6,18 +6,22 @@
 #include "ccoe/v1/admin_service.pb.h"
 #include "ccoe/v1/catalog_service.pb.h"
 #include "ccoe/v1/generation_service.pb.h"
+#include "common/rpc/answer_json.h"
 #include "nlohmann/json.hpp"
 
 namespace ccoe::cli {
 
-// How the API's messages look as JSON lines (docs/cli.md). Scripts depend on the field names.
-nlohmann::ordered_json RouteJson(const v1::RouteDecision& route);
+using rpc::ExpertJson;
+using rpc::Milliseconds;
+using rpc::ReasonName;
+using rpc::RouteJson;
+using rpc::StageName;
+using rpc::StateName;
+
+// The events of an answer as JSON lines (docs/cli.md). Scripts depend on the field names.
 nlohmann::ordered_json StartedJson(const v1::Started& started);
 nlohmann::ordered_json StepStartedJson(const v1::StepStarted& step);
 nlohmann::ordered_json DeltaJson(const v1::Delta& delta);
-
-// A line of `experts --json`.
-nlohmann::ordered_json ExpertJson(const v1::Expert& expert);
 
 // The line of `experts push --json`: the expert, with `confusion`.
 nlohmann::ordered_json PushedJson(const v1::PushExpertResponse& response);
@@ -40,14 +44,5 @@ nlohmann::ordered_json AnswerJson(const Answer& answer);
 
 // The last line where a command fails. Requires !status.ok().
 nlohmann::ordered_json ErrorJson(const absl::Status& status);
-
-// "explicit", "rules", "fallback"; "stop", "length", "stop_sequence".
-std::string StageName(v1::RouteStage stage);
-std::string ReasonName(v1::FinishReason reason);
-// "ready", "unavailable", "loading", "draining".
-std::string StateName(v1::ExpertState state);
-std::string StateName(v1::VersionState state);  // "loading", "serving", "draining"
-
-double Milliseconds(const google::protobuf::Duration& duration);
 
 }  // namespace ccoe::cli

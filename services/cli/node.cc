@@ -17,6 +17,7 @@
 #include "common/rpc/upload_config.h"
 #include "common/runtime/engine.h"
 #include "common/telemetry/metrics.h"
+#include "services/gateway/gateway.h"
 #include "services/router/local_backbone.h"
 #include "services/router/router.h"
 
@@ -87,6 +88,7 @@ absl::Status CompleteServeConfig(ServeConfig* config) {
   CCOE_RETURN_IF_ERROR(rpc::CheckExperts(config->experts()));
   CCOE_RETURN_IF_ERROR(rpc::CheckListen("admin_listen", config->admin_listen()));
   CCOE_RETURN_IF_ERROR(rpc::CompleteUploads(config));
+  CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_http()));
   return rpc::CompleteConfig(config->mutable_limits());
 }
 
@@ -99,6 +101,7 @@ struct Node::State {
   std::unique_ptr<router::Router> router;
   std::unique_ptr<grpc::Service> admin;
   rpc::NodePorts ports;
+  std::unique_ptr<gateway::Gateway> http;  // null: not asked for
 };
 
 absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
@@ -119,6 +122,12 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
       state->ports, rpc::OpenPorts(config.server(), *state->metrics, state->router->services()));
   state->admin = state->router->NewAdminService(state->backbone.get(), rpc::UploadsOf(config));
   CCOE_RETURN_IF_ERROR(rpc::OpenAdmin(config.admin_listen(), state->admin.get(), &state->ports));
+  if (!config.http().listen().empty()) {
+    CCOE_ASSIGN_OR_RETURN(
+        state->http, gateway::Gateway::Start(
+                         {config.http(), static_cast<size_t>(config.server().max_message_bytes()),
+                          state->ports.server->InProcessChannel(), state->metrics.get()}));
+  }
   return std::unique_ptr<Node>(new Node(std::move(state)));
 }
 
@@ -131,7 +140,17 @@ std::shared_ptr<grpc::Channel> Node::InProcessChannel() {
 }
 
 const std::string& Node::address() const { return state_->ports.server->address(); }
-std::string Node::ReadyLine() const { return state_->ports.ReadyLine(); }
+std::string Node::http_address() const {
+  return state_->http == nullptr ? "" : state_->http->address();
+}
+
+std::string Node::ReadyLine() const {
+  std::string line = state_->ports.ReadyLine();
+  if (state_->http != nullptr) {
+    line.insert(line.size() - 1, absl::StrCat(" http=", http_address()));
+  }
+  return line;
+}
 
 std::string Node::DescribeExperts() const {
   std::string text;
@@ -145,7 +164,9 @@ std::string Node::DescribeExperts() const {
 
 bool Node::Drain() {
   state_->ports.server->SetHealth(rpc::Server::Health::kNotServing);
+  if (state_->http != nullptr) state_->http->StartDraining();
   const bool finished = state_->router->Drain(state_->drain_timeout);
+  if (state_->http != nullptr) state_->http->Drain(kShutdownGrace);
   if (state_->ports.admin != nullptr) state_->ports.admin->Shutdown(kShutdownGrace);
   state_->ports.server->Shutdown(kShutdownGrace);
   return finished;

@@ -48,6 +48,8 @@ class Node {
   std::shared_ptr<grpc::Channel> InProcessChannel();
   // Of the main port, as clients write it; empty: none.
   const std::string& address() const;
+  // Of the HTTP API; empty: none.
+  std::string http_address() const;
   // One line for standard output: where it listens.
   std::string ReadyLine() const;
   // Expert names with their versions, for people.

@@ -32,37 +32,6 @@ struct Options {
   bool json = false;
 };
 
-nlohmann::ordered_json CandidatesJson(
-    const google::protobuf::RepeatedPtrField<v1::RouteCandidate>& candidates) {
-  auto array = nlohmann::ordered_json::array();
-  for (const v1::RouteCandidate& candidate : candidates) {
-    array.push_back({{"domain", candidate.domain()},
-                     {"score", candidate.score()},
-                     {"threshold", candidate.threshold()}});
-  }
-  return array;
-}
-
-nlohmann::ordered_json StageJson(const v1::RouteStageReport& stage) {
-  nlohmann::ordered_json json = {{"stage", StageName(stage.stage())},
-                                 {"time_ms", Milliseconds(stage.time())},
-                                 {"state_time_ms", Milliseconds(stage.state_time())},
-                                 {"candidates", CandidatesJson(stage.candidates())},
-                                 {"rules", nlohmann::ordered_json::array()}};
-  for (const v1::RuleHit& hit : stage.rules()) {
-    json["rules"].push_back(
-        {{"domain", hit.domain()}, {"rule", hit.rule()}, {"weight", hit.weight()}});
-  }
-  return json;
-}
-
-void ShowJson(Terminal& terminal, const v1::RouteResponse& response) {
-  nlohmann::ordered_json line = RouteJson(response.route());
-  line["candidates"] = CandidatesJson(response.candidates());
-  for (const auto& stage : response.stages()) line["stages"].push_back(StageJson(stage));
-  terminal.OutJson(line);
-}
-
 void ShowCandidates(Terminal& terminal,
                     const google::protobuf::RepeatedPtrField<v1::RouteCandidate>& candidates) {
   for (const v1::RouteCandidate& candidate : candidates) {
@@ -120,7 +89,7 @@ ExitCode RunRoute(Context& context, const Options& options) {
   const auto response = connection->client().Route(request, absl::Seconds(30), &cancellation);
   if (!response.ok()) return connection->Report(terminal, response.status());
   if (options.json) {
-    ShowJson(terminal, *response);
+    terminal.OutJson(rpc::RouteResponseJson(*response));
   } else {
     ShowText(terminal, *response);
   }

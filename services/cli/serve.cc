@@ -27,11 +27,15 @@ serves, one line on standard output tells the addresses:
 
   listening listen=127.0.0.1:50051 health=127.0.0.1:50052 metrics=127.0.0.1:9464
 
+With --http it serves OpenAI's HTTP API as well, and the line has http=127.0.0.1:8080;
+docs/http.md tells what it takes.
+
 SIGTERM or Ctrl-C drains: what runs is finished, what is new is refused, exit code 0.
 A second one ends it at once.
 
 Examples:
   ccoe serve --model model.gguf --experts experts
+  ccoe serve --model model.gguf --experts experts --http 127.0.0.1:8080
   ccoe serve --model model.gguf --listen 0.0.0.0:50051 --metrics-listen :9464 --log-json
   ccoe serve --model model.gguf --experts experts --admin-listen 127.0.0.1:50059
   ccoe serve --model model.gguf --print-config > serve.json
@@ -86,6 +90,7 @@ ExitCode Serve(Context& context, const Config& config) {
   }
   StopSignal stop(context.signals);
   telemetry::LogInfo("serving", {{"listen", (*node)->address()},
+                                 telemetry::LogField::IfAny("http", (*node)->http_address()),
                                  {"experts", (*node)->DescribeExperts()},
                                  {"version", CCOE_VERSION},
                                  {"start_ms", absl::Now() - start}});

@@ -51,6 +51,7 @@ void RemoteSession::Start(internal::v1::BackboneService::StubInterface& stub,
   stub.async()->Session(&context_, this);
   AddHold();  // writes come from outside of reactions
   undecided_ = request.expert.name.empty();
+  wants_top_ = request.input.continuation.has_value() && request.sampling.top_logprobs > 0;
   Send(MakeOpen(request));
   if (!request.expert.name.empty()) Decide(request.expert);  // both messages go at once
   StartRead(&response_);
@@ -112,6 +113,7 @@ absl::Status RemoteSession::Deliver() {
     case SessionResponse::kFinished: {
       CCOE_ASSIGN_OR_RETURN(const runtime::Finished finished,
                             rpc::DecodeFinished(response_.finished()));
+      CCOE_RETURN_IF_ERROR(CheckScores(finished));
       finished_ = true;
       listener_.OnFinished(finished);
       return absl::OkStatus();
@@ -124,6 +126,17 @@ absl::Status RemoteSession::Deliver() {
       break;
   }
   return absl::OkStatus();  // of a later version
+}
+
+absl::Status RemoteSession::CheckScores(const runtime::Finished& finished) const {
+  for (const runtime::GeneratedToken& score : finished.scores) {
+    if (wants_top_ && score.top.empty()) {
+      return base::MakeError(base::Reason::kUnimplemented,
+                             "the backbone or the expert process is of an older version, which "
+                             "tells no top_logprobs of scored tokens");
+    }
+  }
+  return absl::OkStatus();
 }
 
 void RemoteSession::OnWriteDone(bool ok) {

@@ -39,6 +39,8 @@ class RemoteSession final
  private:
   // Hands response_ to the listener.
   absl::Status Deliver();
+  // UNIMPLEMENTED where scores lack what was asked for.
+  absl::Status CheckScores(const runtime::Finished& finished) const;
   absl::Status FinalStatus(const grpc::Status& status);
   void Send(internal::v1::SessionRequest message);
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -49,6 +51,7 @@ class RemoteSession final
   grpc::ClientContext context_;
   std::shared_ptr<RemoteSession> self_;
   internal::v1::SessionResponse response_;
+  bool wants_top_ = false;  // of scored tokens the likeliest ones, too
   bool undecided_ = false;  // its state is to come; set by Start, then the reactions' alone, as is:
   bool heard_ = false;      // the backbone has answered
   bool finished_ = false;   // OnFinished was called

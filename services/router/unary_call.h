@@ -101,7 +101,7 @@ class ScoreCall final : public UnaryCall {
     *response_.mutable_route() = ToProto(resolved().decision);
     response_.set_model_digest(resolved().catalog->model.digest);
     double total = 0;
-    for (const runtime::TokenLogprob& score : finished.scores) {
+    for (const runtime::GeneratedToken& score : finished.scores) {
       *response_.add_tokens() = ToProto(score, core().backbone());
       total += score.logprob;
     }

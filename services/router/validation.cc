@@ -337,7 +337,8 @@ absl::StatusOr<ParsedRequest> ParseScore(const v1::ScoreRequest& request, const 
     default:
       return Invalid("continuation", " is missing: set continuation_text or continuation_ids");
   }
-  parsed.sampling.top_logprobs = 0;
+  CCOE_RETURN_IF_ERROR(CheckClosed("top_logprobs", request.top_logprobs(), 0, kMaxTopLogprobs));
+  parsed.sampling.top_logprobs = request.top_logprobs();
   parsed.stop.max_tokens = 0;
   return parsed;
 }

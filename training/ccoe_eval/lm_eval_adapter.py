@@ -52,28 +52,34 @@ class CcoeLM(LM):
             return list(pool.map(answer, requests))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """The second of each pair is always False: Score does not tell whether a continuation is
-        the greedy one, so metrics that need it (exact match of targets) are not available."""
+        """The second of each pair: whether every token of the continuation is the likeliest one."""
 
         def ask(context: str, continuation: str) -> tuple[float, bool]:
             if not context:
-                return self._unconditional(continuation), False
-            prompt = self._prompt(context)
-            scored = self._client.score(prompt, continuation, domain=self._domain)
-            return scored.total_logprob, False
+                return self._unconditional(continuation)
+            return self._score(self._prompt(context), continuation)
 
         return self._each(ask, requests, "loglikelihood")
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """Of plain texts; one that does not fit the model's context is refused by the server."""
-        return self._each(self._unconditional, requests, "loglikelihood_rolling")
 
-    def _unconditional(self, text: str) -> float:
+        def ask(text: str) -> float:
+            return self._unconditional(text)[0]
+
+        return self._each(ask, requests, "loglikelihood_rolling")
+
+    def _unconditional(self, text: str) -> tuple[float, bool]:
         """Of all tokens but the first, which stands after nothing."""
         ids = [token.id for token in self._client.tokenize(Text(text=text))]
         if len(ids) < 2:
-            return 0.0
-        return self._client.score(ids[:1], ids[1:], domain=self._domain).total_logprob
+            return 0.0, True
+        return self._score(ids[:1], ids[1:])
+
+    def _score(self, prompt: Any, continuation: Any) -> tuple[float, bool]:
+        scored = self._client.score(prompt, continuation, domain=self._domain, top_logprobs=1)
+        greedy = all(token.id == token.top[0].id for token in scored.tokens)
+        return scored.total_logprob, greedy
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Greedy, whatever the task's sampling arguments say."""

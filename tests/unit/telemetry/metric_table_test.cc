@@ -59,7 +59,7 @@ TEST(MetricTableTest, EntriesStandInOrderAndAreSound) {
     EXPECT_EQ(entry.buckets.empty(), entry.type != MetricType::kHistogram) << name;
     EXPECT_TRUE(std::is_sorted(entry.buckets.begin(), entry.buckets.end())) << name;
   }
-  EXPECT_EQ(MetricTable().size(), static_cast<size_t>(MetricId::kModelInfo) + 1);
+  EXPECT_EQ(MetricTable().size(), static_cast<size_t>(MetricId::kHttpRequests) + 1);
 }
 
 TEST(MetricTableTest, EveryServiceShowsItsPartsOfTheTableAndNothingElse) {

@@ -54,6 +54,7 @@ class ScoreOptions(RoutedOptions, total=False):
     expert: Expert | None
     max_queue_time: float | None
     """Seconds."""
+    top_logprobs: int | None
 
 
 class GenerateOptions(ScoreOptions, total=False):
@@ -72,7 +73,6 @@ class GenerateOptions(ScoreOptions, total=False):
     max_tokens: int | None
     stop_sequences: Sequence[str] | None
     ignore_end_of_generation: bool
-    top_logprobs: int | None
     token_ids: bool
 
 
@@ -81,9 +81,9 @@ def generate_request(
 ) -> GenerateRequest:
     """`prompt` is None where a plan's steps say everything. A GenerateRequest is taken as it is."""
     if isinstance(prompt, GenerateRequest):
-        _fields(options, CallOptions)
+        _fields(options, CallOptions, GenerateRequest)
         return prompt
-    return GenerateRequest(**input_of(prompt), **_fields(options, GenerateOptions))
+    return GenerateRequest(**input_of(prompt), **_fields(options, GenerateOptions, GenerateRequest))
 
 
 def score_request(
@@ -94,11 +94,11 @@ def score_request(
         if isinstance(continuation, str)
         else {"continuation_ids": TokenIds(ids=continuation)}
     )
-    return ScoreRequest(**input_of(prompt), **scored, **_fields(options, ScoreOptions))
+    return ScoreRequest(**input_of(prompt), **scored, **_fields(options, ScoreOptions, ScoreRequest))
 
 
 def route_request(prompt: Prompt, **options: Unpack[RouteOptions]) -> RouteRequest:
-    return RouteRequest(**input_of(prompt), **_fields(options, RouteOptions))
+    return RouteRequest(**input_of(prompt), **_fields(options, RouteOptions, RouteRequest))
 
 
 def metadata_of(options: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -170,10 +170,10 @@ _PARENTS = {
     ]
     for field in descriptor.fields
 }
-"""The field of the request that holds an option's field, where it is not the request itself."""
+"""The field of a request that holds an option's field, where that is not the request itself."""
 
 
-def _fields(options: Mapping[str, Any], allowed: Any) -> dict[str, Any]:
+def _fields(options: Mapping[str, Any], allowed: Any, request: Any) -> dict[str, Any]:
     """The fields of a request that has options; those of the call are left out."""
     if unknown := options.keys() - allowed.__optional_keys__:
         raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
@@ -183,7 +183,7 @@ def _fields(options: Mapping[str, Any], allowed: Any) -> dict[str, Any]:
             continue
         if name in _CONVERSIONS:
             value = _CONVERSIONS[name](value)
-        if name in _PARENTS:
+        if name in _PARENTS and name not in request.DESCRIPTOR.fields_by_name:
             fields.setdefault(_PARENTS[name], {})[name] = value
         else:
             fields[name] = value

@@ -127,8 +127,10 @@ def test_scored_and_routed_requests():
         expert=ExpertRef(name="sql"),
         continuation_text="there",
     )
-    assert score_request([1], [2, 3]) == generation.ScoreRequest(
-        token_ids=types.TokenIds(ids=[1]), continuation_ids=types.TokenIds(ids=[2, 3])
+    assert score_request([1], [2, 3], top_logprobs=2) == generation.ScoreRequest(
+        token_ids=types.TokenIds(ids=[1]),
+        continuation_ids=types.TokenIds(ids=[2, 3]),
+        top_logprobs=2,
     )
     assert route_request([1], explain=True, min_confidence=0.5) == generation.RouteRequest(
         token_ids=types.TokenIds(ids=[1]), explain=True, routing={"min_confidence": 0.5}
