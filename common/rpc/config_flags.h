@@ -25,13 +25,18 @@ concept HasAdmin = requires(Config& config) {
   config.admin_listen();
 };
 template <typename Config>
+concept HasPeers = requires(Config& config) {
+  config.mutable_peer_tls();
+};
+template <typename Config>
 concept HasLimits = requires(Config& config) {
   config.mutable_limits();
 };
 
 // The flags of a program whose configuration is a protobuf message `Config` with the field
-// `server` and perhaps `engine`, `limits`, `admin_listen` and those of uploads: --config names a
-// file, and every other flag sets a field over what the file says. Outlives the parser's work.
+// `server` and perhaps `engine`, `limits`, `admin_listen`, `peer_tls` and those of uploads:
+// --config names a file, and every other flag sets a field over what the file says. Outlives the
+// parser's work.
 template <typename Config>
 class ConfigFlags {
  public:
@@ -44,6 +49,7 @@ class ConfigFlags {
     if constexpr (HasEngine<Config>) AddEngineFlags();
     if constexpr (HasAdmin<Config>) AddAdminFlags();
     if constexpr (HasUploads<Config>) AddUploadFlags();
+    if constexpr (HasPeers<Config>) AddPeerFlags();
   }
 
   // A flag with a value; a std::vector takes many.
@@ -63,7 +69,7 @@ class ConfigFlags {
   }
 
   // After parsing: `defaults`, then the file's values, then the flags'; server, engine, limits and
-  // uploads are completed, admin_listen is checked.
+  // uploads are completed, admin_listen and peer_tls are checked.
   absl::StatusOr<Config> Load(Config defaults) const {
     Config config = std::move(defaults);
     if (!file_.empty()) CCOE_RETURN_IF_ERROR(LoadConfigFile(file_, &config));
@@ -79,6 +85,7 @@ class ConfigFlags {
       CCOE_RETURN_IF_ERROR(CheckListen("admin_listen", config.admin_listen()));
     }
     if constexpr (HasUploads<Config>) CCOE_RETURN_IF_ERROR(CompleteUploads(&config));
+    if constexpr (HasPeers<Config>) CCOE_RETURN_IF_ERROR(CheckPeers(config.peer_tls()));
     return config;
   }
   // After parsing: what --print-config or --check-config asks to be printed instead of serving.
@@ -108,6 +115,22 @@ class ConfigFlags {
     AddSwitch(
         "--log-json", [](Config& c) { c.mutable_server()->set_log_json(true); },
         "Log lines as JSON");
+    Add<std::string>(
+        "--tls-cert",
+        [](Config& c, const std::string& v) {
+          c.mutable_server()->mutable_tls()->set_certificate(v);
+        },
+        "Serve TLS: the certificate's file, PEM (default: plaintext)");
+    Add<std::string>(
+        "--tls-key",
+        [](Config& c, const std::string& v) {
+          c.mutable_server()->mutable_tls()->set_private_key(v);
+        },
+        "File of its private key, PEM");
+    Add<std::string>(
+        "--tls-client-ca",
+        [](Config& c, const std::string& v) { c.mutable_server()->mutable_tls()->set_ca(v); },
+        "Take only clients with a certificate of this authority, PEM (default: ask for none)");
   }
 
   void AddEngineFlags() {
@@ -143,6 +166,20 @@ class ConfigFlags {
     Add<std::string>(
         "--admin-listen", [](Config& c, const std::string& v) { c.set_admin_listen(v); },
         "Address where experts are pushed and popped; not for clients (default: none)");
+  }
+
+  void AddPeerFlags() {
+    Add<std::string>(
+        "--peer-tls-ca", [](Config& c, const std::string& v) { c.mutable_peer_tls()->set_ca(v); },
+        "Speak TLS with the processes behind, and trust this authority, PEM (default: plaintext)");
+    Add<std::string>(
+        "--peer-tls-cert",
+        [](Config& c, const std::string& v) { c.mutable_peer_tls()->set_certificate(v); },
+        "Certificate to show them, PEM (default: none)");
+    Add<std::string>(
+        "--peer-tls-key",
+        [](Config& c, const std::string& v) { c.mutable_peer_tls()->set_private_key(v); },
+        "File of its private key, PEM");
   }
 
   void AddUploadFlags() {
