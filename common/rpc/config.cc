@@ -15,6 +15,7 @@
 #include "common/model/json.h"
 #include "common/rpc/address.h"
 #include "common/rpc/proto_time.h"
+#include "common/rpc/tls.h"
 #include "common/telemetry/log.h"
 
 namespace ccoe::rpc {
@@ -83,6 +84,7 @@ absl::Status CompleteConfig(ServerConfig* config) {
   if (IsUnixAddress(config->metrics_listen())) {
     return absl::InvalidArgumentError("server.metrics_listen: metrics are served over TCP alone");
   }
+  CCOE_RETURN_IF_ERROR(At("server.tls", CheckServerTls(config->tls())));
   CCOE_RETURN_IF_ERROR(CheckRange("max_message_bytes", config->max_message_bytes(),
                                   kMinMessageBytes, kMaxMessageBytes));
   CCOE_RETURN_IF_ERROR(telemetry::LogLevelByName(config->log_level()).status());
@@ -179,6 +181,10 @@ absl::Status CheckExperts(const std::string& folder) {
 
 absl::Status CheckPeer(absl::string_view key, const std::string& address) {
   return At(key, CheckDialAddress(address));
+}
+
+absl::Status CheckPeers(const internal::v1::TlsConfig& tls) {
+  return At("peer_tls", CheckPeerTls(tls));
 }
 
 absl::Status CheckListen(absl::string_view key, const std::string& address) {

@@ -17,6 +17,7 @@ class EngineConfig;
 class HttpConfig;
 class LimitsConfig;
 class ServerConfig;
+class TlsConfig;
 }  // namespace ccoe::internal::v1
 
 namespace ccoe::rpc {
@@ -47,6 +48,7 @@ absl::Status CheckRange(const char* key, int64_t value, int64_t low, int64_t hig
 absl::Status CheckExists(absl::string_view key, const std::string& path);  // a file or a folder
 absl::Status CheckExperts(const std::string& folder);  // the value of "experts"; empty is none
 absl::Status CheckPeer(absl::string_view key, const std::string& address);
+absl::Status CheckPeers(const internal::v1::TlsConfig& tls);  // the value of "peer_tls"
 absl::Status CheckListen(absl::string_view key, const std::string& address);  // empty: no port
 
 // Applies the log settings of a completed configuration to this process.

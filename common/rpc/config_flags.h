@@ -25,6 +25,10 @@ concept HasAdmin = requires(Config& config) {
   config.admin_listen();
 };
 template <typename Config>
+concept HasPeers = requires(Config& config) {
+  config.mutable_peer_tls();
+};
+template <typename Config>
 concept HasLimits = requires(Config& config) {
   config.mutable_limits();
 };
@@ -37,9 +41,9 @@ template <typename Config>
 concept ServesGrpc = HasEngine<Config> || HasLimits<Config>;
 
 // The flags of a program whose configuration is a protobuf message `Config` with the field
-// `server` and perhaps `engine`, `limits`, `http`, `admin_listen` and those of uploads: --config
-// names a file, and every other flag sets a field over what the file says. Outlives the parser's
-// work.
+// `server` and perhaps `engine`, `limits`, `http`, `admin_listen`, `peer_tls` and those of uploads:
+// --config names a file, and every other flag sets a field over what the file says. Outlives the
+// parser's work.
 template <typename Config>
 class ConfigFlags {
  public:
@@ -54,6 +58,7 @@ class ConfigFlags {
     if constexpr (HasHttp<Config>) AddHttpFlags();
     if constexpr (HasAdmin<Config>) AddAdminFlags();
     if constexpr (HasUploads<Config>) AddUploadFlags();
+    if constexpr (HasPeers<Config>) AddPeerFlags();
   }
 
   // A flag with a value; a std::vector takes many.
@@ -73,7 +78,7 @@ class ConfigFlags {
   }
 
   // After parsing: `defaults`, then the file's values, then the flags'; server, engine, limits,
-  // http and uploads are completed, admin_listen is checked.
+  // http and uploads are completed, admin_listen and peer_tls are checked.
   absl::StatusOr<Config> Load(Config defaults) const {
     Config config = std::move(defaults);
     if (!file_.empty()) CCOE_RETURN_IF_ERROR(LoadConfigFile(file_, &config));
@@ -92,6 +97,7 @@ class ConfigFlags {
       CCOE_RETURN_IF_ERROR(CheckListen("admin_listen", config.admin_listen()));
     }
     if constexpr (HasUploads<Config>) CCOE_RETURN_IF_ERROR(CompleteUploads(&config));
+    if constexpr (HasPeers<Config>) CCOE_RETURN_IF_ERROR(CheckPeers(config.peer_tls()));
     return config;
   }
   // After parsing: what --print-config or --check-config asks to be printed instead of serving.
@@ -110,6 +116,22 @@ class ConfigFlags {
         "--health-listen",
         [](Config& c, const std::string& v) { c.mutable_server()->set_health_listen(v); },
         "Address for grpc.health.v1 alone (default: none; the main port has it too)");
+    Add<std::string>(
+        "--tls-cert",
+        [](Config& c, const std::string& v) {
+          c.mutable_server()->mutable_tls()->set_certificate(v);
+        },
+        "Serve TLS: the certificate's file, PEM (default: plaintext)");
+    Add<std::string>(
+        "--tls-key",
+        [](Config& c, const std::string& v) {
+          c.mutable_server()->mutable_tls()->set_private_key(v);
+        },
+        "File of its private key, PEM");
+    Add<std::string>(
+        "--tls-client-ca",
+        [](Config& c, const std::string& v) { c.mutable_server()->mutable_tls()->set_ca(v); },
+        "Take only clients with a certificate of this authority, PEM (default: ask for none)");
   }
 
   void AddServerFlags() {
@@ -165,6 +187,20 @@ class ConfigFlags {
     Add<std::string>(
         "--admin-listen", [](Config& c, const std::string& v) { c.set_admin_listen(v); },
         "Address where experts are pushed and popped; not for clients (default: none)");
+  }
+
+  void AddPeerFlags() {
+    Add<std::string>(
+        "--peer-tls-ca", [](Config& c, const std::string& v) { c.mutable_peer_tls()->set_ca(v); },
+        "Speak TLS with the processes behind, and trust this authority, PEM (default: plaintext)");
+    Add<std::string>(
+        "--peer-tls-cert",
+        [](Config& c, const std::string& v) { c.mutable_peer_tls()->set_certificate(v); },
+        "Certificate to show them, PEM (default: none)");
+    Add<std::string>(
+        "--peer-tls-key",
+        [](Config& c, const std::string& v) { c.mutable_peer_tls()->set_private_key(v); },
+        "File of its private key, PEM");
   }
 
   void AddUploadFlags() {

@@ -10,6 +10,7 @@
 #include "common/base/error.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/config.h"
+#include "common/rpc/tls.h"
 #include "common/telemetry/log.h"
 
 namespace ccoe::rpc {
@@ -185,21 +186,31 @@ std::string NodePorts::ReadyLine() const {
   return line + "\n";
 }
 
-absl::StatusOr<NodePorts> OpenPorts(const ServerConfig& config, const telemetry::Metrics& metrics,
+absl::StatusOr<NodePorts> OpenPorts(const ServerConfig& config, telemetry::Metrics& metrics,
                                     std::vector<grpc::Service*> services) {
   NodePorts ports;
-  CCOE_ASSIGN_OR_RETURN(ports.server,
-                        Server::Start({config.listen(), config.health_listen(),
-                                       config.max_message_bytes(), std::move(services)}));
+  ServerOptions options;
+  options.listen = config.listen();
+  options.health_listen = config.health_listen();
+  options.max_message_bytes = config.max_message_bytes();
+  options.credentials = ServerCredentials(config.tls());
+  options.services = std::move(services);
+  CCOE_ASSIGN_OR_RETURN(ports.server, Server::Start(options));
+  if (const std::string& file = config.tls().certificate(); !file.empty()) {
+    metrics.WatchCertificate(
+        [file] { return CertificateExpiry(file).value_or(absl::UnixEpoch()); });
+  }
   if (const std::string& listen = config.metrics_listen(); !listen.empty()) {
     CCOE_ASSIGN_OR_RETURN(ports.metrics, telemetry::MetricsServer::Start(listen, metrics));
   }
   return ports;
 }
 
-absl::Status OpenAdmin(const std::string& listen, grpc::Service* service, NodePorts* ports) {
+absl::Status OpenAdmin(const ServerConfig& config, const std::string& listen,
+                       grpc::Service* service, NodePorts* ports) {
   if (listen.empty()) return absl::OkStatus();
   ServerOptions options;
+  options.credentials = ServerCredentials(config.tls());
   options.listen = listen;
   options.services = {service};
   CCOE_ASSIGN_OR_RETURN(ports->admin, Server::Start(options));

@@ -105,9 +105,10 @@ struct NodePorts {
 };
 
 absl::StatusOr<NodePorts> OpenPorts(const internal::v1::ServerConfig& config,
-                                    const telemetry::Metrics& metrics,
+                                    telemetry::Metrics& metrics,
                                     std::vector<grpc::Service*> services);
 // The port of a service that may change what is served; none for an empty address.
-absl::Status OpenAdmin(const std::string& listen, grpc::Service* service, NodePorts* ports);
+absl::Status OpenAdmin(const internal::v1::ServerConfig& config, const std::string& listen,
+                       grpc::Service* service, NodePorts* ports);
 
 }  // namespace ccoe::rpc

@@ -34,7 +34,8 @@ class LinkClient::Impl final : public LinkConnectionEvents {
   explicit Impl(LinkClientOptions options)
       : options_(std::move(options)),
         limits_{options_.identity.hidden, options_.identity.vocab, options_.identity.max_context},
-        stub_(internal::v1::ExpertService::NewStub(MakeChannel(options_.address))),
+        stub_(internal::v1::ExpertService::NewStub(
+            MakeChannel(options_.address, options_.credentials))),
         backoff_(options_.min_backoff) {
     base::MutexLock lock(&mutex_);
     state_.status = absl::UnavailableError(absl::StrCat("connecting to ", options_.address));

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <grpcpp/security/credentials.h>
+
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -30,8 +32,9 @@ class LinkObserver {
 };
 
 struct LinkClientOptions {
-  std::string address;    // of the expert process, "host:port"
-  LinkIdentity identity;  // of the backbone
+  std::string address;  // of the expert process, "host:port"
+  std::shared_ptr<grpc::ChannelCredentials> credentials = nullptr;  // null: plaintext
+  LinkIdentity identity;                                            // of the backbone
   runtime::Engine* engine = nullptr;
   LinkObserver* observer = nullptr;  // may be null; outlives the client
   absl::Duration handshake_timeout = absl::Seconds(10);

@@ -70,16 +70,18 @@ struct Bound {
   std::string address;
 };
 
-absl::StatusOr<Bound> Bind(const std::string& listen, int max_message_bytes,
-                           const std::vector<grpc::Service*>& services) {
+absl::StatusOr<Bound> Bind(const ServerOptions& options) {
+  const std::string& listen = options.listen;
   Bound bound;
   grpc::ServerBuilder builder;
   if (!listen.empty()) {
     CCOE_RETURN_IF_ERROR(CheckListenAddress(listen));
-    builder.AddListeningPort(absl::StartsWith(listen, ":") ? absl::StrCat("[::]", listen) : listen,
-                             grpc::InsecureServerCredentials(), &bound.port);
+    builder.AddListeningPort(
+        absl::StartsWith(listen, ":") ? absl::StrCat("[::]", listen) : listen,
+        options.credentials != nullptr ? options.credentials : grpc::InsecureServerCredentials(),
+        &bound.port);
   }
-  builder.SetMaxReceiveMessageSize(max_message_bytes);
+  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
   builder.SetMaxSendMessageSize(-1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 1);
@@ -90,7 +92,7 @@ absl::StatusOr<Bound> Bind(const std::string& listen, int max_message_bytes,
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kMinPingIntervalMs);
-  for (grpc::Service* service : services) builder.RegisterService(service);
+  for (grpc::Service* service : options.services) builder.RegisterService(service);
   builder.SetOption(std::make_unique<WithServiceNames>(&bound.service_names));
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
   interceptors.push_back(std::make_unique<MalformedRequestFactory>());
@@ -120,11 +122,11 @@ struct Server::State {
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
   InitPluginsOnce();
   auto state = std::make_unique<State>();
-  CCOE_ASSIGN_OR_RETURN(state->main,
-                        Bind(options.listen, options.max_message_bytes, options.services));
+  CCOE_ASSIGN_OR_RETURN(state->main, Bind(options));
   if (!options.health_listen.empty()) {
-    CCOE_ASSIGN_OR_RETURN(state->health,
-                          Bind(options.health_listen, options.max_message_bytes, {}));
+    ServerOptions health;
+    health.listen = options.health_listen;
+    CCOE_ASSIGN_OR_RETURN(state->health, Bind(health));
   }
   std::unique_ptr<Server> server(new Server(std::move(state)));
   server->SetHealth(Health::kServing);

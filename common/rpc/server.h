@@ -10,6 +10,7 @@
 
 namespace grpc {
 class Channel;
+class ServerCredentials;
 class Service;
 }  // namespace grpc
 
@@ -18,8 +19,9 @@ namespace ccoe::rpc {
 struct ServerOptions {
   // As CheckListenAddress allows; empty: no port, for InProcessChannel alone.
   std::string listen;
-  std::string health_listen;        // as listen; empty: no port of its own for health
+  std::string health_listen;        // as listen, in plaintext; empty: no port of its own for health
   int max_message_bytes = 4 << 20;  // received; -1: no limit
+  std::shared_ptr<grpc::ServerCredentials> credentials = nullptr;  // null: plaintext
   // Served until Shutdown; they outlive the server.
   std::vector<grpc::Service*> services;
 };

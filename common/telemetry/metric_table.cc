@@ -111,6 +111,10 @@ constexpr auto kTable = std::to_array<MetricEntry>({
      "credit (backbone)."},
     {MetricId::kDraining, "ccoe_draining", MetricType::kGauge, MetricPart::kProcess, "",
      "1: the process finishes what it has and takes nothing new."},
+    {MetricId::kCertificateExpiry, "ccoe_certificate_expiry_timestamp_seconds", MetricType::kGauge,
+     MetricPart::kProcess, "",
+     "When the certificate of the main port ends, of a process that serves TLS; 0: its file cannot "
+     "be read."},
     {MetricId::kBuildInfo, "ccoe_build_info", MetricType::kGauge, MetricPart::kProcess,
      "`service`, `version`, `arithmetic`", "Always 1; the labels tell what runs."},
     {MetricId::kModelInfo, "ccoe_model_info", MetricType::kGauge, MetricPart::kEngine,

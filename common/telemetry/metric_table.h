@@ -41,6 +41,7 @@ enum class MetricId {
   kStreamStall,
   // the process
   kDraining,
+  kCertificateExpiry,
   kBuildInfo,
   kModelInfo,
   // HTTP

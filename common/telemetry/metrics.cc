@@ -82,6 +82,7 @@ struct Metrics::State : prometheus::Collectable {
   Gauge& kv_usage;
   Gauge& boundary_bytes;
   prometheus::Family<Gauge>& model;
+  prometheus::Family<Gauge>& certificate;
   std::array<Counter*, kDirections.size()> hidden_bytes;
   Histogram& hidden_send;
   std::array<Counter*, 2> stalls;  // by Stream; both exist, one of them may not be shown
@@ -91,6 +92,7 @@ struct Metrics::State : prometheus::Collectable {
   mutable base::Mutex mutex;
   std::function<GaugeValues()> source ABSL_GUARDED_BY(mutex);
   mutable std::vector<Held> held ABSL_GUARDED_BY(mutex);
+  std::function<absl::Time()> certificate_expiry ABSL_GUARDED_BY(mutex);
 };
 
 Metrics::State::State(const MetricsOptions& options)
@@ -118,6 +120,7 @@ Metrics::State::State(const MetricsOptions& options)
       kv_usage(GaugeFamily(engine, MetricId::kKvUsage).Add({})),
       boundary_bytes(GaugeFamily(engine, MetricId::kBoundaryBytes).Add({})),
       model(GaugeFamily(engine, MetricId::kModelInfo)),
+      certificate(GaugeFamily(shown, MetricId::kCertificateExpiry)),
       hidden_bytes(
           AddChildren(CounterFamily(link, MetricId::kHiddenBytes), "direction", kDirections)),
       hidden_send(
@@ -149,6 +152,7 @@ std::vector<prometheus::MetricFamily> Metrics::State::Collect() const {
       place.queue->Decrement();
       return true;
     });
+    if (certificate_expiry) certificate.Add({}).Set(UnixSeconds(certificate_expiry()));
     if (source) {
       const GaugeValues values = source();
       const int total = values.kv_blocks_free + values.kv_blocks_used;
@@ -181,6 +185,11 @@ void Metrics::SetModel(const std::string& name, const std::string& family,
 }
 
 void Metrics::SetDraining() { state_->draining.Set(1); }
+
+void Metrics::WatchCertificate(std::function<absl::Time()> expiry) {
+  base::MutexLock lock(&state_->mutex);
+  state_->certificate_expiry = std::move(expiry);
+}
 
 void Metrics::ObserveRoute(std::string_view domain, RouteStageLabel stage, double confidence,
                            absl::Duration value) {

@@ -81,6 +81,9 @@ class Metrics {
   void SetGaugeSource(std::function<GaugeValues()> source);
   void SetModel(const std::string& name, const std::string& family, const std::string& digest);
   void SetDraining();
+  // Shows when the certificate of the port ends; asked at each scrape, the epoch where nobody
+  // knows.
+  void WatchCertificate(std::function<absl::Time()> expiry);
 
   // The router's.
   void ObserveRoute(std::string_view domain, RouteStageLabel stage, double confidence,

@@ -10,6 +10,7 @@
 #include "common/rpc/engine_node.h"
 #include "common/rpc/link_client.h"
 #include "common/rpc/proto_time.h"
+#include "common/rpc/tls.h"
 #include "common/telemetry/log.h"
 #include "services/backbone/backbone_service.h"
 #include "services/backbone/expert_table.h"
@@ -114,6 +115,7 @@ absl::StatusOr<std::unique_ptr<BackboneNode>> BackboneNode::Start(const Backbone
   for (const BackboneConfig::Peer& peer : config.peers()) {
     rpc::LinkClientOptions link;
     link.address = peer.address();
+    link.credentials = rpc::PeerCredentials(config.peer_tls());
     link.identity = node.identity;
     link.engine = node.engine.get();
     link.observer = node.observer.get();

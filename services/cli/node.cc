@@ -121,7 +121,8 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
   CCOE_ASSIGN_OR_RETURN(
       state->ports, rpc::OpenPorts(config.server(), *state->metrics, state->router->services()));
   state->admin = state->router->NewAdminService(state->backbone.get(), rpc::UploadsOf(config));
-  CCOE_RETURN_IF_ERROR(rpc::OpenAdmin(config.admin_listen(), state->admin.get(), &state->ports));
+  CCOE_RETURN_IF_ERROR(
+      rpc::OpenAdmin(config.server(), config.admin_listen(), state->admin.get(), &state->ports));
   if (!config.http().listen().empty()) {
     CCOE_ASSIGN_OR_RETURN(
         state->http, gateway::Gateway::Start(

@@ -9,6 +9,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/config.h"
 #include "common/rpc/proto_time.h"
+#include "common/rpc/tls.h"
 #include "common/telemetry/log.h"
 #include "common/telemetry/metrics.h"
 #include "services/gateway/gateway.h"
@@ -28,6 +29,10 @@ absl::Status CheckConfig(const GatewayConfig& config) {
     return absl::InvalidArgumentError(
         "server.listen and server.health_listen: a gateway speaks no gRPC to clients; http.listen "
         "is its address, and /healthz tells its health");
+  }
+  if (config.server().has_tls()) {
+    return absl::InvalidArgumentError(
+        "server.tls: a gateway speaks plain HTTP; put what ends TLS in front of it");
   }
   return rpc::CheckPeer("router", config.router());
 }
@@ -51,8 +56,10 @@ absl::StatusOr<std::unique_ptr<GatewayNode>> GatewayNode::Start(const GatewayCon
   arguments.SetMaxReceiveMessageSize(-1);  // it is our own router
   CCOE_ASSIGN_OR_RETURN(
       state->gateway,
-      Gateway::Start({config.http(), static_cast<size_t>(config.server().max_message_bytes()),
-                      rpc::MakeChannel(config.router(), arguments), &state->metrics}));
+      Gateway::Start(
+          {config.http(), static_cast<size_t>(config.server().max_message_bytes()),
+           rpc::MakeChannel(config.router(), rpc::PeerCredentials(config.peer_tls()), arguments),
+           &state->metrics}));
   if (const std::string& listen = config.server().metrics_listen(); !listen.empty()) {
     CCOE_ASSIGN_OR_RETURN(state->metrics_server,
                           telemetry::MetricsServer::Start(listen, state->metrics));

@@ -53,16 +53,18 @@ absl::StatusOr<internal::v1::PackageHeader> HeaderOf(const model::ExpertPackage&
 
 // In the order of construction: the context goes before the channel.
 struct NodePush::Call {
-  explicit Call(const std::string& address)
-      : stub(PackageService::NewStub(rpc::MakeChannel(address))) {}
+  Call(const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials)
+      : stub(PackageService::NewStub(rpc::MakeChannel(address, credentials))) {}
 
   const std::unique_ptr<PackageService::Stub> stub;
   grpc::ClientContext context;
   std::unique_ptr<grpc::ClientReaderWriter<PushPackageRequest, PushPackageResponse>> stream;
 };
 
-NodePush::NodePush(std::string address, absl::Time deadline)
-    : address_(std::move(address)), call_(std::make_unique<Call>(address_)) {
+NodePush::NodePush(std::string address,
+                   const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+                   absl::Time deadline)
+    : address_(std::move(address)), call_(std::make_unique<Call>(address_, credentials)) {
   call_->context.set_deadline(absl::ToChronoTime(deadline));
 }
 
@@ -118,9 +120,10 @@ absl::Status NodePush::End() {
   return rpc::FromGrpcStatus(status);
 }
 
-absl::StatusOr<absl::Duration> PopAt(const std::string& address, const runtime::ExpertKey& expert,
-                                     absl::Time deadline) {
-  const auto stub = PackageService::NewStub(rpc::MakeChannel(address));
+absl::StatusOr<absl::Duration> PopAt(const std::string& address,
+                                     const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+                                     const runtime::ExpertKey& expert, absl::Time deadline) {
+  const auto stub = PackageService::NewStub(rpc::MakeChannel(address, credentials));
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(deadline));
   internal::v1::PopPackageRequest request;

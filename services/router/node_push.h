@@ -1,5 +1,7 @@
 #pragma once
 
+#include <grpcpp/security/credentials.h>
+
 #include <memory>
 #include <string>
 
@@ -15,8 +17,10 @@ namespace ccoe::router {
 // process. Not thread-safe. A push that goes without its Commit leaves nothing there.
 class NodePush {
  public:
-  // `address` of the process; what is not done at `deadline` fails with DEADLINE_EXCEEDED.
-  NodePush(std::string address, absl::Time deadline);
+  // `address` of the process, and null for plaintext; what is not done at `deadline` fails with
+  // DEADLINE_EXCEEDED.
+  NodePush(std::string address, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+           absl::Time deadline);
   ~NodePush();
   NodePush(const NodePush&) = delete;
   NodePush& operator=(const NodePush&) = delete;
@@ -42,7 +46,8 @@ class NodePush {
 
 // Lets an expert process give up an expert. Returns how long that still takes sessions. Errors as
 // of PopPackage, with the address.
-absl::StatusOr<absl::Duration> PopAt(const std::string& address, const runtime::ExpertKey& expert,
-                                     absl::Time deadline);
+absl::StatusOr<absl::Duration> PopAt(const std::string& address,
+                                     const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+                                     const runtime::ExpertKey& expert, absl::Time deadline);
 
 }  // namespace ccoe::router

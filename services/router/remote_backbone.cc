@@ -105,7 +105,8 @@ class RemoteBackbone::Impl {
  public:
   explicit Impl(RemoteBackboneOptions options)
       : options_(std::move(options)),
-        stub_(BackboneService::NewStub(rpc::MakeChannel(options_.address, Arguments()))),
+        stub_(BackboneService::NewStub(
+            rpc::MakeChannel(options_.address, options_.credentials, Arguments()))),
         backoff_(options_.min_backoff) {
     base::MutexLock lock(&mutex_);
     health_ = Unreachable("connecting");

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <grpcpp/security/credentials.h>
+
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,6 +16,7 @@ namespace ccoe::router {
 
 struct RemoteBackboneOptions {
   std::string address;  // of the backbone process, "host:port"
+  std::shared_ptr<grpc::ChannelCredentials> credentials = nullptr;  // null: plaintext
   // For a call without a time limit of its own, and for reaching the backbone.
   absl::Duration call_timeout = absl::Seconds(10);
   absl::Duration min_backoff = absl::Milliseconds(100);

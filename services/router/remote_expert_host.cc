@@ -74,12 +74,13 @@ absl::Status SendAll(const model::ExpertPackage& package, NodePush::Purpose purp
 }
 
 // Lets each node give the expert up. The first error, and the longest time that it stays.
-absl::StatusOr<absl::Duration> PopAll(const runtime::ExpertKey& key,
-                                      const std::vector<std::string>& nodes) {
+absl::StatusOr<absl::Duration> PopAll(
+    const runtime::ExpertKey& key, const std::vector<std::string>& nodes,
+    const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   absl::Status failed;
   absl::Duration stays;
   for (const std::string& address : nodes) {
-    const auto popped = PopAt(address, key, absl::Now() + kPopTimeout);
+    const auto popped = PopAt(address, credentials, key, absl::Now() + kPopTimeout);
     if (popped.ok()) {
       stays = std::max(stays, *popped);
     } else if (!absl::IsNotFound(popped.status()) && failed.ok()) {
@@ -92,8 +93,9 @@ absl::StatusOr<absl::Duration> PopAll(const runtime::ExpertKey& key,
 
 // Takes back what some nodes serve already of a push that fails.
 absl::Status GiveUp(const runtime::ExpertKey& key, const std::vector<std::string>& nodes,
+                    const std::shared_ptr<grpc::ChannelCredentials>& credentials,
                     absl::Status why) {
-  const auto popped = PopAll(key, nodes);
+  const auto popped = PopAll(key, nodes, credentials);
   if (!popped.ok()) {
     telemetry::LogWarning("push_not_taken_back",
                           {{"expert", key.name},
@@ -173,7 +175,7 @@ absl::Status RemoteExpertHost::Push(const Package& package, const PushOptions& o
   Pushes pushes;
   pushes.reserve(nodes.size());
   for (const std::string& address : nodes) {
-    pushes.push_back(std::make_unique<NodePush>(address, deadline));
+    pushes.push_back(std::make_unique<NodePush>(address, credentials_, deadline));
   }
   if (options.validate_only) return SendAll(*package, NodePush::Purpose::kCheck, pushes);
   CCOE_RETURN_IF_ERROR(SendAll(*package, NodePush::Purpose::kServe, pushes));
@@ -181,7 +183,7 @@ absl::Status RemoteExpertHost::Push(const Package& package, const PushOptions& o
   if (Find(*before, key) == nullptr) backbone_.ForgetWeight(key);
   for (const auto& push : pushes) {
     const absl::Status status = push->Commit();
-    if (!status.ok()) return GiveUp(key, nodes, status);
+    if (!status.ok()) return GiveUp(key, nodes, credentials_, status);
   }
   const bool told = backbone_.WaitForCatalog(
       [&](const Catalog& catalog) {
@@ -193,7 +195,7 @@ absl::Status RemoteExpertHost::Push(const Package& package, const PushOptions& o
       },
       news_timeout_);
   if (told) return absl::OkStatus();
-  return GiveUp(key, nodes,
+  return GiveUp(key, nodes, credentials_,
                 base::MakeError(base::Reason::kBackboneUnavailable,
                                 "the backbone did not list the expert in time: it has lost an "
                                 "expert process, or is of an older version"));
@@ -208,7 +210,7 @@ absl::StatusOr<absl::Duration> RemoteExpertHost::Pop(const runtime::ExpertKey& e
                                                       expert.name, " ", expert.version,
                                                       "; what a backbone computes itself stays"));
   }
-  CCOE_ASSIGN_OR_RETURN(const absl::Duration stays, PopAll(expert, entry->nodes));
+  CCOE_ASSIGN_OR_RETURN(const absl::Duration stays, PopAll(expert, entry->nodes, credentials_));
   backbone_.ForgetWeight(expert);
   const bool told = backbone_.WaitForCatalog(
       [&](const Catalog& known) {

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <grpcpp/security/credentials.h>
+
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,11 +27,11 @@ absl::StatusOr<std::vector<std::string>> NodesFor(const Catalog& catalog,
 // The expert processes of a backbone elsewhere.
 class RemoteExpertHost final : public ExpertHost {
  public:
-  // `backbone` outlives it. A push or a pop has come through when the backbone tells of it, which
-  // may take `news_timeout`.
-  explicit RemoteExpertHost(RemoteBackbone* backbone,
-                            absl::Duration news_timeout = absl::Seconds(10))
-      : backbone_(*backbone), news_timeout_(news_timeout) {}
+  // `backbone` outlives it; `credentials` for the expert processes, null for plaintext. A push or a
+  // pop has come through when the backbone tells of it, which may take `news_timeout`.
+  RemoteExpertHost(RemoteBackbone* backbone, std::shared_ptr<grpc::ChannelCredentials> credentials,
+                   absl::Duration news_timeout = absl::Seconds(10))
+      : backbone_(*backbone), credentials_(std::move(credentials)), news_timeout_(news_timeout) {}
 
   // By the base model's digest and depth alone; the expert processes check the rest. A package that
   // is served may come to further ones.
@@ -46,6 +49,7 @@ class RemoteExpertHost final : public ExpertHost {
 
  private:
   RemoteBackbone& backbone_;
+  const std::shared_ptr<grpc::ChannelCredentials> credentials_;
   const absl::Duration news_timeout_;
 };
 

@@ -8,6 +8,7 @@
 #include "common/rpc/config.h"
 #include "common/rpc/engine_node.h"
 #include "common/rpc/proto_time.h"
+#include "common/rpc/tls.h"
 #include "common/rpc/upload_config.h"
 #include "common/telemetry/log.h"
 #include "services/router/health_follower.h"
@@ -39,8 +40,9 @@ struct RouterNode::State {
   explicit State(const RouterConfig& config)
       : drain_timeout(rpc::FromProto(config.server().drain_timeout())),
         metrics({"router", CCOE_VERSION, ""}),
-        backbone({.address = config.backbone()}),
-        host(&backbone),
+        backbone(
+            {.address = config.backbone(), .credentials = rpc::PeerCredentials(config.peer_tls())}),
+        host(&backbone, rpc::PeerCredentials(config.peer_tls())),
         router({&backbone, &metrics, LimitsFromConfig(config.limits(), config.server()),
                 CCOE_VERSION}),
         admin(router.NewAdminService(&host, rpc::UploadsOf(config))) {}
@@ -65,7 +67,8 @@ absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterConfig
   }
   CCOE_ASSIGN_OR_RETURN(state->ports,
                         rpc::OpenPorts(config.server(), state->metrics, state->router.services()));
-  CCOE_RETURN_IF_ERROR(rpc::OpenAdmin(config.admin_listen(), state->admin.get(), &state->ports));
+  CCOE_RETURN_IF_ERROR(
+      rpc::OpenAdmin(config.server(), config.admin_listen(), state->admin.get(), &state->ports));
   telemetry::LogInfo("serving", {{"listen", state->ports.server->address()},
                                  {"backbone", config.backbone()},
                                  {"version", CCOE_VERSION}});

@@ -44,7 +44,7 @@ class SplitAdminTest : public AdminPortTest {
     ASSERT_TRUE(remote_->WaitForCatalog(
         [&](const router::Catalog& catalog) { return catalog.processes.size() == experts_.size(); },
         absl::Seconds(30)));
-    host_ = std::make_unique<router::RemoteExpertHost>(remote_.get(), news_timeout_);
+    host_ = std::make_unique<router::RemoteExpertHost>(remote_.get(), nullptr, news_timeout_);
     Serve(remote_.get(), host_.get());
   }
   void Start(int experts) { Start(std::vector<ExpertSetup>(experts)); }
