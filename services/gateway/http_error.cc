@@ -57,7 +57,8 @@ Json MakeError(const std::string& message, const char* type, Json param, const s
 }
 
 absl::Status AtParam(base::Reason reason, const std::string& param, const std::string& message) {
-  return base::MakeError(reason, absl::StrCat(param, param.empty() ? "" : ": ", message),
+  if (param.empty()) return base::MakeError(reason, message);
+  return base::MakeError(reason, absl::StrCat(param, ": ", message),
                          {.metadata = {{kParamKey, param}}, .retry_after = std::nullopt});
 }
 

@@ -24,7 +24,8 @@ HttpResponse ErrorResponse(const absl::Status& status);
 // The same for what never became a call.
 HttpResponse ErrorResponse(int status, const std::string& code, const std::string& message);
 
-// INVALID_ARGUMENT about a field of a request, by its path in the JSON ("messages[0].role").
+// INVALID_ARGUMENT about a field of a request, by its path in the JSON ("messages[0].role"); empty:
+// about the whole of it.
 absl::Status InvalidParam(const std::string& param, const std::string& message);
 // As InvalidParam, for what OpenAI's API has and this one does not.
 absl::Status UnsupportedParam(const std::string& param, const std::string& message);

@@ -12,13 +12,13 @@
 namespace ccoe::gateway {
 namespace {
 
-constexpr std::string_view kVariable = "{id}";
+constexpr std::string_view kVariable = ":id";
 
 constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/v1/chat/completions", HandleChat},
     {"POST", "/v1/completions", HandleCompletion},
     {"GET", "/v1/models", HandleListModels},
-    {"GET", "/v1/models/{id}", HandleGetModel},
+    {"GET", "/v1/models/:id", HandleGetModel},
     {"POST", "/v1/ccoe/route", HandleRoute},
     {"GET", "/v1/ccoe/status", HandleStatus},
     {"GET", "/healthz", HandleHealth},

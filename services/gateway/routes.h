@@ -11,7 +11,7 @@ namespace ccoe::gateway {
 // What answers a path. GET answers HEAD as well, and every path OPTIONS.
 struct Route {
   std::string_view method;
-  std::string_view path;  // where it ends in "{id}", that is the rest of the path, not empty
+  std::string_view path;  // where it ends in ":id", that is the rest of the path, not empty
   Handler handle;
 };
 
@@ -21,7 +21,7 @@ absl::Span<const Route> Routes();
 // What a request finds.
 struct RouteMatch {
   const Route* route = nullptr;     // null: nothing has the path, or not with the method
-  std::string rest;                 // in the place of {id}, decoded
+  std::string rest;                 // in the place of :id, decoded
   std::string_view path = "other";  // the route's; for metrics
   std::string allow;  // methods of the path, "GET, HEAD, OPTIONS"; empty: no such path
 };

@@ -28,14 +28,15 @@ def wait_until(condition, timeout_s=60, what="the condition"):
 
 
 class Process:
-    """A running program of ours. Its addresses are in `listen`, `health` and `metrics`."""
+    """A running program of ours. Its addresses are in `listen`, `health`, `metrics` and `http`."""
 
     def __init__(self, folder, program, config, name=None):
         self.name = name or program
         folder = pathlib.Path(folder)
         config.setdefault("server", {})
         for key in ("listen", "health_listen", "metrics_listen"):
-            config["server"].setdefault(key, LOCAL)
+            if program != "ccoe-gateway" or key == "metrics_listen":
+                config["server"].setdefault(key, LOCAL)
         path = folder / f"{self.name}.json"
         path.write_text(json.dumps(config))
         self.log = folder / f"{self.name}.log"
@@ -50,9 +51,10 @@ class Process:
         except BaseException:
             self.kill()
             raise
-        self.listen = addresses["listen"]
-        self.health = addresses["health"]
+        self.listen = addresses.get("listen")
+        self.health = addresses.get("health")
         self.metrics = addresses["metrics"]
+        self.http = addresses.get("http")
         self.admin = addresses.get("admin")
 
     def _read(self):

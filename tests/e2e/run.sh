@@ -21,7 +21,7 @@ main() {
   [[ -n "${CCOE_MODEL:-}" ]] || skip "CCOE_MODEL is not set (make test sets it)"
   [[ -n "${CCOE_PYTHON:-}" ]] || skip "CCOE_PYTHON is not set (make test sets it)"
   local program
-  for program in ccoe ccoe-router ccoe-backbone ccoe-expert; do
+  for program in ccoe ccoe-router ccoe-backbone ccoe-expert ccoe-gateway; do
     [[ -x "$CCOE_BIN/$program" ]] || skip "$CCOE_BIN/$program is not built"
   done
   cd "$here"

@@ -22,6 +22,7 @@ namespace {
 std::string TextOf(const std::string& service) {
   Metrics metrics({.service = service, .version = "1", .arithmetic = "exact"});
   metrics.SetModel("tiny", "llama", "sha256:0");
+  metrics.CountHttpRequest("/v1/models", 200);
   metrics.SetGaugeSource([] {
     GaugeValues values;
     values.experts = {{"sql", "sql", "1", true}};
@@ -64,10 +65,15 @@ TEST(MetricTableTest, EntriesStandInOrderAndAreSound) {
 
 TEST(MetricTableTest, EveryServiceShowsItsPartsOfTheTableAndNothingElse) {
   const std::map<std::string, std::set<MetricPart>> parts = {
-      {"router", {MetricPart::kRouter, MetricPart::kProcess}},
-      {"backbone", {MetricPart::kEngine, MetricPart::kLink, MetricPart::kProcess}},
-      {"expert", {MetricPart::kEngine, MetricPart::kLink, MetricPart::kProcess}},
-      {"serve", {MetricPart::kRouter, MetricPart::kEngine, MetricPart::kProcess}}};
+      {"router", {MetricPart::kRouter, MetricPart::kStream, MetricPart::kProcess}},
+      {"backbone",
+       {MetricPart::kEngine, MetricPart::kLink, MetricPart::kStream, MetricPart::kProcess}},
+      {"expert",
+       {MetricPart::kEngine, MetricPart::kLink, MetricPart::kStream, MetricPart::kProcess}},
+      {"gateway", {MetricPart::kHttp, MetricPart::kProcess}},
+      {"serve",
+       {MetricPart::kRouter, MetricPart::kEngine, MetricPart::kStream, MetricPart::kHttp,
+        MetricPart::kProcess}}};
   for (const auto& [service, shown] : parts) {
     std::set<std::string> expected;
     for (const MetricEntry& entry : MetricTable()) {

@@ -170,7 +170,7 @@ _PARENTS = {
     ]
     for field in descriptor.fields
 }
-"""The field of a request that holds an option's field, where that is not the request itself."""
+"""The field of a request that holds an option's field, where the request has it."""
 
 
 def _fields(options: Mapping[str, Any], allowed: Any, request: Any) -> dict[str, Any]:
@@ -183,8 +183,9 @@ def _fields(options: Mapping[str, Any], allowed: Any, request: Any) -> dict[str,
             continue
         if name in _CONVERSIONS:
             value = _CONVERSIONS[name](value)
-        if name in _PARENTS and name not in request.DESCRIPTOR.fields_by_name:
-            fields.setdefault(_PARENTS[name], {})[name] = value
+        parent = _PARENTS.get(name, "")
+        if parent in request.DESCRIPTOR.fields_by_name:
+            fields.setdefault(parent, {})[name] = value
         else:
             fields[name] = value
     return fields
