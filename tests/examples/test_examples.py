@@ -1,11 +1,13 @@
 """Every example lists the experts, streams an answer, and handles a refusal."""
 
+import base64
 import json
 import re
 
 import ccoe_client
 import prompts
 import pytest
+from google.rpc import error_details_pb2
 from scripted_server import Refusal
 
 END = re.compile(r"\n\[(\d+) tokens, (\w+), example-[\w-]+\]\n$")
@@ -92,4 +94,7 @@ def test_buf_names_the_code_and_the_reason(buf, serve):
     assert result.returncode == 5 * 8  # NOT_FOUND
     error = json.loads(result.stderr)
     assert error["code"] == "not_found"
-    assert "UNKNOWN_DOMAIN" in result.stderr
+    (detail,) = error["details"]
+    assert detail["type"].endswith("google.rpc.ErrorInfo")
+    info = error_details_pb2.ErrorInfo.FromString(base64.b64decode(detail["value"] + "=="))
+    assert info.reason == "UNKNOWN_DOMAIN"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Lists a server's experts and streams one answer without any files of the protocol: the server's
-# reflection describes it. Events and errors are printed as JSON; buf ends with 8 x the status code.
+# reflection describes it. Events and errors are printed as JSON; buf ends with 8 x the status code. An error's
+# details are google.rpc's messages in base64, which shows the reason: base64 -d <<<VALUE | protoc --decode_raw
 #
 # pip install buf-bin
 # usage: ask.sh localhost:50051 "Why is the sky blue?" [DOMAIN]

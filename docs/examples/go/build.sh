@@ -13,4 +13,4 @@ mkdir -p "$1/src"
 out="$(cd "$1" && pwd)"
 
 protoc -I "$proto" --go_out="plugins=grpc:$out/src" "$proto"/ccoe/v1/*.proto
-GO111MODULE=off GOPATH="$out:/usr/share/gocode" GOFLAGS= go build -o "$out/ask" "$here/ask.go"
+GO111MODULE=off GOPATH="$out:/usr/share/gocode" GOFLAGS='' go build -o "$out/ask" "$here/ask.go"
