@@ -2,7 +2,7 @@
 # Checks that this machine can build and run the project, and installs the Debian packages that are
 # missing, after asking once.
 #
-# usage: bootstrap.sh GROUP...     GROUP: build, lint, bench
+# usage: bootstrap.sh GROUP...     GROUP: build, test, lint, bench
 #
 # YES=1 answers the question; without a terminal CI=true does the same.
 
@@ -12,6 +12,12 @@ readonly build_packages=(
   build-essential ccache cmake git libabsl-dev libboost-dev libcli11-dev libgmock-dev libgrpc++-dev libgtest-dev
   libpcre2-dev libprotobuf-dev libssl-dev libutf8proc-dev make mold ninja-build nlohmann-json3-dev pkg-config
   prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc python3-venv zlib1g-dev
+)
+# What the examples in docs/examples are built with, in the languages that the build itself is not.
+readonly test_packages=(
+  golang-github-golang-protobuf-1-5-dev golang-go golang-google-grpc-dev libgeronimo-annotation-1.3-spec-java
+  libgrpc-java libguava-java libnetty-java libperfmark-java libprotobuf-java openjdk-17-jdk-headless
+  protobuf-compiler-grpc-java-plugin protoc-gen-go-1-5 ruby-grpc
 )
 readonly lint_packages=(clang clang-format clang-tidy libclang-rt-14-dev)
 readonly bench_packages=(libbenchmark-dev libopenblas-dev)
@@ -67,9 +73,10 @@ main() {
   for group in "$@"; do
     case "$group" in
       build) wanted+=("${build_packages[@]}") ;;
+      test) wanted+=("${test_packages[@]}") ;;
       lint) wanted+=("${lint_packages[@]}") ;;
       bench) wanted+=("${bench_packages[@]}") ;;
-      *) die "unknown group of packages '$group' (build, lint, bench)" ;;
+      *) die "unknown group of packages '$group' (build, test, lint, bench)" ;;
     esac
   done
   check_machine
