@@ -42,6 +42,14 @@ struct EngineSetup {
 std::unique_ptr<runtime::Engine> MakeEngine(std::shared_ptr<const model::Model> model,
                                             const EngineSetup& setup);
 
+// The likeliest tokens of a place, to compare.
+inline std::vector<std::pair<int32_t, float>> Likeliest(const runtime::GeneratedToken& token) {
+  std::vector<std::pair<int32_t, float>> top;
+  top.reserve(token.top.size());
+  for (const runtime::TokenLogprob& likely : token.top) top.emplace_back(likely.id, likely.logprob);
+  return top;
+}
+
 // Collects one session's events.
 class Collector final : public runtime::SessionListener {
  public:

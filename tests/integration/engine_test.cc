@@ -66,13 +66,14 @@ TEST_F(EngineTest, NoTokensWantedIsAnAnswerToo) {
 TEST_F(EngineTest, ScoresAreTheLogProbabilitiesOfGeneration) {
   Start();
   SessionSpec spec = Spec(10, 6);
-  spec.sampling.top_logprobs = 0;
+  spec.sampling.top_logprobs = 3;
   Collector generated;
   ASSERT_TRUE(engine_->Open(spec, &generated).ok());
   ASSERT_TRUE(generated.Wait());
   SessionSpec score = Spec(10, 0);
   for (int32_t id : generated.Ids()) score.prompt.push_back(id);
   score.score_from = 10;
+  score.sampling.top_logprobs = 3;
   Collector scored;
   ASSERT_TRUE(engine_->Open(score, &scored).ok());
   ASSERT_TRUE(scored.Wait());
@@ -81,6 +82,8 @@ TEST_F(EngineTest, ScoresAreTheLogProbabilitiesOfGeneration) {
   for (int i = 0; i < 6; ++i) {
     EXPECT_EQ(scored.finished->scores[i].id, generated.tokens[i].id);
     EXPECT_EQ(scored.finished->scores[i].logprob, generated.tokens[i].logprob) << i;
+    EXPECT_EQ(scored.finished->scores[i].top.size(), 3u);
+    EXPECT_EQ(Likeliest(scored.finished->scores[i]), Likeliest(generated.tokens[i])) << i;
   }
   ExpectAtRest();
 }

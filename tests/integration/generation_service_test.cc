@@ -231,6 +231,7 @@ TEST_F(GenerationServiceTest, ScoreGivesTheLogprobsOfGeneration) {
   v1::ScoreRequest score;
   *score.mutable_text() = request.text();
   *score.mutable_continuation_ids()->mutable_ids() = generated.token_ids();
+  score.set_top_logprobs(2);
   v1::ScoreResponse scored;
   grpc::ClientContext context;
   const grpc::Status status = stub_->Score(&context, score, &scored);
@@ -240,6 +241,8 @@ TEST_F(GenerationServiceTest, ScoreGivesTheLogprobsOfGeneration) {
   for (int i = 0; i < 8; ++i) {
     EXPECT_EQ(scored.tokens(i).id(), generated.token_ids(i));
     EXPECT_EQ(scored.tokens(i).logprob(), generated.logprobs(i).logprob()) << i;
+    ASSERT_EQ(scored.tokens(i).top_size(), 2);
+    EXPECT_EQ(scored.tokens(i).top(0).id(), generated.token_ids(i));  // greedy
     total += scored.tokens(i).logprob();
   }
   EXPECT_DOUBLE_EQ(scored.total_logprob(), total);

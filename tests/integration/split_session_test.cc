@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <future>
 #include <utility>
 
@@ -75,6 +76,9 @@ TEST_F(SplitSessionTest, GivesWhatALocalBackboneGives) {
                                           Request("tiny-lora", "a b c", 0),
                                           Request("general", "Score this", 0)};
   requests[3].input.continuation = " and that";
+  requests.push_back(Request("tiny-lora", "Score this", 0));
+  requests[4].input.continuation = " and that";
+  requests[4].sampling.top_logprobs = 4;
   for (const SessionRequest& request : requests) {
     Collector near;
     Collector far;
@@ -92,6 +96,9 @@ TEST_F(SplitSessionTest, GivesWhatALocalBackboneGives) {
     ASSERT_EQ(far.finished->scores.size(), near.finished->scores.size());
     for (size_t i = 0; i < far.finished->scores.size(); ++i) {
       EXPECT_EQ(far.finished->scores[i].logprob, near.finished->scores[i].logprob);
+      EXPECT_EQ(Likeliest(far.finished->scores[i]), Likeliest(near.finished->scores[i]));
+      EXPECT_EQ(static_cast<int>(far.finished->scores[i].top.size()),
+                std::max(0, request.sampling.top_logprobs));
     }
   }
   EXPECT_EQ(remote_->TokenBytes(20), (*local)->TokenBytes(20));

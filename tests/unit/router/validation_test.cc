@@ -156,6 +156,11 @@ TEST(ValidationTest, ScoreNeedsAContinuation) {
   const auto parsed = ParseScore(request, Limits());
   ASSERT_TRUE(parsed.ok());
   EXPECT_TRUE(parsed->continuation.has_value());
+  EXPECT_EQ(parsed->sampling.top_logprobs, 0);
+  request.set_top_logprobs(20);
+  EXPECT_EQ(ParseScore(request, Limits())->sampling.top_logprobs, 20);
+  request.set_top_logprobs(21);
+  EXPECT_FALSE(ParseScore(request, Limits()).ok());
 }
 
 }  // namespace
