@@ -25,13 +25,18 @@ concept HasAdmin = requires(Config& config) {
   config.admin_listen();
 };
 template <typename Config>
+concept HasApiKeys = requires(Config& config) {
+  config.api_keys();
+};
+template <typename Config>
 concept HasLimits = requires(Config& config) {
   config.mutable_limits();
 };
 
 // The flags of a program whose configuration is a protobuf message `Config` with the field
-// `server` and perhaps `engine`, `limits`, `admin_listen` and those of uploads: --config names a
-// file, and every other flag sets a field over what the file says. Outlives the parser's work.
+// `server` and perhaps `engine`, `limits`, `admin_listen`, `api_keys` and those of uploads:
+// --config names a file, and every other flag sets a field over what the file says. Outlives the
+// parser's work.
 template <typename Config>
 class ConfigFlags {
  public:
@@ -44,6 +49,7 @@ class ConfigFlags {
     if constexpr (HasEngine<Config>) AddEngineFlags();
     if constexpr (HasAdmin<Config>) AddAdminFlags();
     if constexpr (HasUploads<Config>) AddUploadFlags();
+    if constexpr (HasApiKeys<Config>) AddApiKeyFlags();
   }
 
   // A flag with a value; a std::vector takes many.
@@ -63,7 +69,7 @@ class ConfigFlags {
   }
 
   // After parsing: `defaults`, then the file's values, then the flags'; server, engine, limits and
-  // uploads are completed, admin_listen is checked.
+  // uploads are completed, admin_listen is checked, and no port is open to other machines unasked.
   absl::StatusOr<Config> Load(Config defaults) const {
     Config config = std::move(defaults);
     if (!file_.empty()) CCOE_RETURN_IF_ERROR(LoadConfigFile(file_, &config));
@@ -79,6 +85,7 @@ class ConfigFlags {
       CCOE_RETURN_IF_ERROR(CheckListen("admin_listen", config.admin_listen()));
     }
     if constexpr (HasUploads<Config>) CCOE_RETURN_IF_ERROR(CompleteUploads(&config));
+    CCOE_RETURN_IF_ERROR(CheckPorts(config));
     return config;
   }
   // After parsing: what --print-config or --check-config asks to be printed instead of serving.
@@ -89,6 +96,19 @@ class ConfigFlags {
   }
 
  private:
+  static absl::Status CheckPorts(const Config& config) {
+    if constexpr (HasAdmin<Config>) {
+      CCOE_RETURN_IF_ERROR(
+          CheckExposed("admin_listen", config.admin_listen(), config.server(), ""));
+    }
+    absl::string_view instead;
+    if constexpr (HasApiKeys<Config>) {
+      if (!config.api_keys().empty()) return absl::OkStatus();
+      instead = ", give keys to clients (--api-keys)";
+    }
+    return CheckExposed("server.listen", config.server().listen(), config.server(), instead);
+  }
+
   void AddServerFlags() {
     Add<std::string>(
         "--listen", [](Config& c, const std::string& v) { c.mutable_server()->set_listen(v); },
@@ -108,6 +128,10 @@ class ConfigFlags {
     AddSwitch(
         "--log-json", [](Config& c) { c.mutable_server()->set_log_json(true); },
         "Log lines as JSON");
+    AddSwitch(
+        "--allow-unauthenticated",
+        [](Config& c) { c.mutable_server()->set_allow_unauthenticated(true); },
+        "Let other machines reach ports that ask for no key");
   }
 
   void AddEngineFlags() {
@@ -153,6 +177,13 @@ class ConfigFlags {
     Add<int>(
         "--max-upload-mib", [](Config& c, const int& v) { c.set_max_upload_mib(v); },
         "Largest package that is sent, in MiB, all files together (default 2048)");
+  }
+
+  void AddApiKeyFlags() {
+    Add<std::string>(
+        "--api-keys", [](Config& c, const std::string& v) { c.set_api_keys(v); },
+        "File of the keys that clients show (`ccoe keys`), followed as it changes (default: none "
+        "is asked for)");
   }
 
   CLI::App& app_;
