@@ -1,6 +1,10 @@
 #include "common/rpc/address.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <algorithm>
+#include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -38,6 +42,18 @@ bool IsPlainHost(absl::string_view host) {
 
 bool IsUnixAddress(absl::string_view address) {
   return absl::StartsWith(address, kUnix) && address.size() > kUnix.size();
+}
+
+bool IsLocalAddress(absl::string_view address) {
+  if (IsUnixAddress(address)) return true;
+  std::string host(HostOf(address));
+  if (host == "localhost") return true;
+  if (absl::StartsWith(host, "[") && absl::EndsWith(host, "]"))
+    host = host.substr(1, host.size() - 2);
+  in_addr v4;
+  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
+  in6_addr v6;
+  return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
 absl::Status CheckListenAddress(absl::string_view address) {

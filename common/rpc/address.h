@@ -8,6 +8,10 @@ namespace ccoe::rpc {
 // "unix:PATH", a Unix socket.
 bool IsUnixAddress(absl::string_view address);
 
+// Whether only this machine reaches what listens there: a Unix socket, localhost, 127.0.0.0/8, ::1.
+// Requires CheckListenAddress.
+bool IsLocalAddress(absl::string_view address);
+
 // OK for "HOST:PORT", ":PORT" (all addresses), "[IPV6]:PORT" and "unix:PATH"; port 0 takes a free
 // one. INVALID_ARGUMENT says what to write.
 absl::Status CheckListenAddress(absl::string_view address);

@@ -191,6 +191,16 @@ absl::Status CheckListen(absl::string_view key, const std::string& address) {
   return address.empty() ? absl::OkStatus() : At(key, CheckListenAddress(address));
 }
 
+absl::Status CheckExposed(absl::string_view key, const std::string& address,
+                          const ServerConfig& config, absl::string_view instead) {
+  if (address.empty() || config.allow_unauthenticated() || IsLocalAddress(address)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      key, ": other machines reach ", address, ", and anybody there may use it: listen ",
+      "at 127.0.0.1", instead, ", or allow it with --allow-unauthenticated"));
+}
+
 absl::Status ApplyLogConfig(const ServerConfig& config) {
   CCOE_ASSIGN_OR_RETURN(const telemetry::LogLevel level,
                         telemetry::LogLevelByName(config.log_level()));

@@ -50,6 +50,10 @@ absl::Status CheckExperts(const std::string& folder);  // the value of "experts"
 absl::Status CheckPeer(absl::string_view key, const std::string& address);
 absl::Status CheckPeers(const internal::v1::TlsConfig& tls);  // the value of "peer_tls"
 absl::Status CheckListen(absl::string_view key, const std::string& address);  // empty: no port
+// Of a port that asks for no key: INVALID_ARGUMENT where other machines reach it and the
+// configuration does not allow that. `instead` says what else can be done, ", ...".
+absl::Status CheckExposed(absl::string_view key, const std::string& address,
+                          const internal::v1::ServerConfig& config, absl::string_view instead);
 
 // Applies the log settings of a completed configuration to this process.
 absl::Status ApplyLogConfig(const internal::v1::ServerConfig& config);

@@ -29,6 +29,10 @@ concept HasPeers = requires(Config& config) {
   config.mutable_peer_tls();
 };
 template <typename Config>
+concept HasApiKeys = requires(Config& config) {
+  config.api_keys();
+};
+template <typename Config>
 concept HasLimits = requires(Config& config) {
   config.mutable_limits();
 };
@@ -41,9 +45,9 @@ template <typename Config>
 concept ServesGrpc = HasEngine<Config> || HasLimits<Config>;
 
 // The flags of a program whose configuration is a protobuf message `Config` with the field
-// `server` and perhaps `engine`, `limits`, `http`, `admin_listen`, `peer_tls` and those of uploads:
-// --config names a file, and every other flag sets a field over what the file says. Outlives the
-// parser's work.
+// `server` and perhaps `engine`, `limits`, `http`, `admin_listen`, `api_keys`, `peer_tls` and those
+// of uploads: --config names a file, and every other flag sets a field over what the file says.
+// Outlives the parser's work.
 template <typename Config>
 class ConfigFlags {
  public:
@@ -59,6 +63,7 @@ class ConfigFlags {
     if constexpr (HasAdmin<Config>) AddAdminFlags();
     if constexpr (HasUploads<Config>) AddUploadFlags();
     if constexpr (HasPeers<Config>) AddPeerFlags();
+    if constexpr (HasApiKeys<Config>) AddApiKeyFlags();
   }
 
   // A flag with a value; a std::vector takes many.
@@ -78,7 +83,8 @@ class ConfigFlags {
   }
 
   // After parsing: `defaults`, then the file's values, then the flags'; server, engine, limits,
-  // http and uploads are completed, admin_listen and peer_tls are checked.
+  // http and uploads are completed, admin_listen and peer_tls are checked, and no port is open to
+  // other machines unasked.
   absl::StatusOr<Config> Load(Config defaults) const {
     Config config = std::move(defaults);
     if (!file_.empty()) CCOE_RETURN_IF_ERROR(LoadConfigFile(file_, &config));
@@ -98,6 +104,7 @@ class ConfigFlags {
     }
     if constexpr (HasUploads<Config>) CCOE_RETURN_IF_ERROR(CompleteUploads(&config));
     if constexpr (HasPeers<Config>) CCOE_RETURN_IF_ERROR(CheckPeers(config.peer_tls()));
+    CCOE_RETURN_IF_ERROR(CheckPorts(config));
     return config;
   }
   // After parsing: what --print-config or --check-config asks to be printed instead of serving.
@@ -108,6 +115,35 @@ class ConfigFlags {
   }
 
  private:
+  static absl::Status CheckPorts(const Config& config) {
+    const internal::v1::ServerConfig& server = config.server();
+    const bool asks_for_certificates = !server.tls().ca().empty();
+    if constexpr (HasAdmin<Config>) {
+      if (!asks_for_certificates) {
+        CCOE_RETURN_IF_ERROR(CheckExposed("admin_listen", config.admin_listen(), server,
+                                          ", ask for certificates (--tls-client-ca)"));
+      }
+    }
+    bool asks_for_keys = false;
+    if constexpr (HasApiKeys<Config>) asks_for_keys = !config.api_keys().empty();
+    if constexpr (HasHttp<Config>) {
+      if (!asks_for_keys) {
+        CCOE_RETURN_IF_ERROR(
+            CheckExposed("http.listen", config.http().listen(), server,
+                         HasApiKeys<Config> ? ", give keys to clients (--api-keys)" : ""));
+      }
+    }
+    if constexpr (HasApiKeys<Config>) {
+      if (asks_for_keys || !server.tls().certificate().empty()) return absl::OkStatus();
+      return CheckExposed("server.listen", server.listen(), server,
+                          ", give keys to clients (--api-keys), serve TLS (--tls-cert)");
+    } else {
+      if (asks_for_certificates) return absl::OkStatus();
+      return CheckExposed("server.listen", server.listen(), server,
+                          ", ask for certificates (--tls-client-ca)");
+    }
+  }
+
   void AddPortFlags() {
     Add<std::string>(
         "--listen", [](Config& c, const std::string& v) { c.mutable_server()->set_listen(v); },
@@ -146,6 +182,10 @@ class ConfigFlags {
     AddSwitch(
         "--log-json", [](Config& c) { c.mutable_server()->set_log_json(true); },
         "Log lines as JSON");
+    AddSwitch(
+        "--allow-unauthenticated",
+        [](Config& c) { c.mutable_server()->set_allow_unauthenticated(true); },
+        "Let other machines reach ports that ask for no key");
   }
 
   void AddEngineFlags() {
@@ -211,6 +251,13 @@ class ConfigFlags {
     Add<int>(
         "--max-upload-mib", [](Config& c, const int& v) { c.set_max_upload_mib(v); },
         "Largest package that is sent, in MiB, all files together (default 2048)");
+  }
+
+  void AddApiKeyFlags() {
+    Add<std::string>(
+        "--api-keys", [](Config& c, const std::string& v) { c.set_api_keys(v); },
+        "File of the keys that clients show (`ccoe keys`), followed as it changes (default: none "
+        "is asked for)");
   }
 
   CLI::App& app_;

@@ -54,7 +54,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(EngineOptions options) {
 }
 
 EngineImpl::EngineImpl(EngineOptions options)
-    : options_(std::move(options)), inbox_(kInboxCapacity) {}
+    : options_(std::move(options)), inbox_(kInboxCapacity), waiting_room_(options_.max_waiting) {}
 
 absl::Status EngineImpl::Start() {
   const model::ModelConfig& config = options_.model->config();
@@ -179,7 +179,7 @@ void EngineImpl::RetireReplica(RemoteExpert* replica) {
 
 EngineStats EngineImpl::Stats() const {
   EngineStats stats;
-  stats.sessions_waiting = waiting_sessions_;
+  stats.sessions_waiting = waiting_room_.sessions();
   stats.sessions_running = std::max(0, open_sessions_ - stats.sessions_waiting);
   stats.kv_pages_total = pool_->total();
   stats.kv_pages_used = kv_pages_used_;
@@ -325,15 +325,16 @@ absl::StatusOr<SessionId> EngineImpl::Open(SessionSpec spec, SessionListener* li
                                                   options_.model->tokenizer(), absl::Now());
   CCOE_RETURN_IF_ERROR(FindExperts(*sequence));
   CCOE_RETURN_IF_ERROR(CheckRoom(*sequence));
-  if (waiting_sessions_.fetch_add(1) >= options_.max_waiting) {
-    waiting_sessions_.fetch_sub(1);
-    return base::MakeError(
-        base::Reason::kQueueFull,
-        absl::StrCat("the queue is full: ", options_.max_waiting, " requests wait for KV blocks"),
-        {.metadata = {}, .retry_after = kQueueRetryDelay});
+  if (!waiting_room_.TryEnter(sequence->flow)) {
+    return base::MakeError(base::Reason::kQueueFull,
+                           absl::StrCat("the queue is full: of ", options_.max_waiting,
+                                        " places for requests that "
+                                        "wait for KV blocks none is left for this one"),
+                           {.metadata = {}, .retry_after = kQueueRetryDelay});
   }
   open_sessions_.fetch_add(1);
   Post([this, id, shared = std::make_shared<std::unique_ptr<LocalSequence>>(std::move(sequence))] {
+    fair_.Join((*shared)->flow, (*shared)->domain);
     local_.emplace(id, std::move(*shared));
     waiting_.push_back(id);
   });
@@ -345,6 +346,7 @@ absl::Status EngineImpl::FindExperts(LocalSequence& sequence) const {
   const SessionSpec& spec = sequence.spec;
   if (!spec.expert.name.empty()) {
     CCOE_ASSIGN_OR_RETURN(sequence.expert, directory_.Find(spec.expert));
+    sequence.domain = sequence.expert->info.domain;
   }
   CCOE_RETURN_IF_ERROR(CheckUsable(spec, sequence.expert.get()));
   for (const NextStep& next : spec.next_steps) {

@@ -15,10 +15,12 @@
 #include "common/runtime/boundary_states.h"
 #include "common/runtime/engine.h"
 #include "common/runtime/expert_directory.h"
+#include "common/runtime/fair_queue.h"
 #include "common/runtime/scheduler.h"
 #include "common/runtime/sequence.h"
 #include "common/runtime/stall_clock.h"
 #include "common/runtime/transformer.h"
+#include "common/runtime/waiting_room.h"
 
 namespace ccoe::runtime {
 
@@ -77,10 +79,17 @@ class EngineImpl final : public Engine {
   std::map<int, int> KeptRows(const LocalSequence& sequence) const;
   void SetPaused(SessionId session, bool paused);
 
+  // The engine's thread, engine_admit.cc.
+  void AdmitWaiting();
+  void FailOverdue(absl::Time now);
+  void ReadmitMoved(absl::Time now);
+  absl::Status AdmitNow(LocalSequence& sequence);
+  LocalSequence* NextToAdmit(absl::Time now, int running,
+                             const std::map<std::string, int>& running_by_key);
+
   // The engine's thread, engine_loop.cc.
   void Loop();
   void ForgetReplicas();
-  void AdmitWaiting();
   absl::Status Admit(LocalSequence& sequence);
   absl::Status Reserve(LocalSequence& sequence);
   void Requeue(LocalSequence& sequence);
@@ -104,6 +113,7 @@ class EngineImpl final : public Engine {
   // The engine's thread, engine_step.cc.
   bool Step();
   std::vector<std::pair<Sequence*, int>> Plan();
+  std::vector<size_t> FairOrder(absl::Span<Sequence* const> ready);
   void ObserveStalls(absl::Span<RemoteExpert* const> links, absl::Span<const int> credit);
   void Replay(std::vector<std::pair<Sequence*, int>>& plan);
   void RunStep(absl::Span<const std::pair<Sequence*, int>> plan);
@@ -129,7 +139,7 @@ class EngineImpl final : public Engine {
   std::atomic<bool> draining_{false};
   std::atomic<SessionId> next_session_{1};
   std::atomic<int> open_sessions_{0};  // waiting or running
-  std::atomic<int> waiting_sessions_{0};
+  WaitingRoom waiting_room_;
   std::atomic<int> kv_pages_used_{0};
   std::atomic<size_t> boundary_bytes_used_{0};
   std::atomic<size_t> base_bytes_{0};
@@ -138,6 +148,7 @@ class EngineImpl final : public Engine {
   std::map<SessionId, std::unique_ptr<LocalSequence>> local_;
   std::map<GuestKey, std::unique_ptr<GuestSequence>> guests_;
   std::vector<SessionId> waiting_;  // in the order of their coming
+  FairQueue fair_;
   size_t rotation_ = 0;
   StallClock stalls_;
   // What the step that ended has for others: grouped so that each gets one call.

@@ -50,48 +50,6 @@ void EngineImpl::ForgetReplicas() {
   for (RemoteExpert* replica : directory_.TakeForgotten(in_use)) replica->Forget();
 }
 
-void EngineImpl::AdmitWaiting() {
-  const absl::Time now = absl::Now();
-  // A session that has begun and moves keeps its place and its memory: it waits for its new replica
-  // alone.
-  size_t running = local_.size() - waiting_.size();
-  for (SessionId id : waiting_) running += FindLocal(id)->started() ? 1 : 0;
-  bool blocked = false;
-  std::vector<SessionId> still;
-  std::vector<std::pair<SessionId, absl::Status>> failed;
-  for (SessionId id : waiting_) {
-    LocalSequence& sequence = *FindLocal(id);
-    const bool started = sequence.started();
-    if (now >= sequence.queue_deadline) {
-      failed.emplace_back(id,
-                          !sequence.lost.ok()
-                              ? sequence.lost
-                              : base::MakeError(base::Reason::kQueueTimeout,
-                                                "waited for KV blocks until the queue time ran out",
-                                                {.metadata = {}, .retry_after = kQueueRetryDelay}));
-    } else if (sequence.retry_at > now ||
-               (!started && (blocked || running >= static_cast<size_t>(options_.max_sessions)))) {
-      still.push_back(id);
-    } else {
-      waiting_sessions_.fetch_sub(1);  // first, for Admit may end the session at once
-      absl::Status status = Admit(sequence);
-      if (status.ok()) {
-        running += started ? 0 : 1;
-        continue;
-      }
-      waiting_sessions_.fetch_add(1);
-      if (absl::IsResourceExhausted(status)) {
-        blocked = true;  // first come, first served: nobody overtakes one who waits for blocks here
-        still.push_back(id);
-      } else {
-        failed.emplace_back(id, std::move(status));
-      }
-    }
-  }
-  waiting_ = std::move(still);
-  for (const auto& [id, status] : failed) Fail(id, status);
-}
-
 // Reserves memory here first, then asks a replica. RESOURCE_EXHAUSTED: later.
 absl::Status EngineImpl::Admit(LocalSequence& sequence) {
   if (sequence.undecided()) {
@@ -165,6 +123,9 @@ absl::Status EngineImpl::TakeDecision(LocalSequence& sequence, const ExpertKey& 
   CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const ExpertEntry> expert, FindFor(sequence, key));
   CCOE_RETURN_IF_ERROR(CheckUsable(sequence.spec, expert.get()));
   sequence.expert = expert;
+  fair_.Join(sequence.flow, expert->info.domain);  // before it leaves: its key has work all along
+  fair_.Leave(sequence.flow, sequence.domain);
+  sequence.domain = expert->info.domain;
   sequence.candidates.clear();
   sequence.route_pool.reset();
   if (!sequence.started()) {  // as if it had been decided from the beginning
@@ -256,7 +217,7 @@ void EngineImpl::Requeue(LocalSequence& sequence) {
   sequence.replica = nullptr;
   sequence.state = LocalSequence::State::kWaiting;
   waiting_.insert(waiting_.begin(), sequence.id);
-  waiting_sessions_.fetch_add(1);
+  waiting_room_.Return(sequence.flow);
 }
 
 // If `why` is UNAVAILABLE, lets a session go on at another replica, from its boundary states. Each
@@ -302,8 +263,9 @@ LocalSequence* EngineImpl::FindRemoteOf(RemoteExpert* replica, SessionId session
 void EngineImpl::Release(LocalSequence& sequence) {
   if (sequence.state == LocalSequence::State::kWaiting) {
     std::erase(waiting_, sequence.id);
-    waiting_sessions_.fetch_sub(1);
+    waiting_room_.Leave(sequence.flow);
   }
+  fair_.Leave(sequence.flow, sequence.domain);
   if (sequence.replica != nullptr) sequence.replica->CloseSession(sequence.id);
   local_.erase(sequence.id);
   PublishUsage();
@@ -341,6 +303,8 @@ void EngineImpl::OpenGuest(SessionId session, const RemoteSpec& spec, RemoteList
   auto blocks = pool_->Reserve(options_.layer_end - spec.attach_depth, spec.max_positions);
   if (!blocks.ok()) return refuse(blocks.status());
   guest->expert = *expert;
+  guest->domain = info.domain;
+  fair_.Join(guest->flow, guest->domain);
   guest->blocks = *std::move(blocks);
   guest->layer_begin = spec.attach_depth;
   guest->layer_end = options_.layer_end;
@@ -374,6 +338,7 @@ void EngineImpl::CloseGuest(const GuestKey& key) {
   const auto it = guests_.find(key);
   if (it == guests_.end()) return;
   const int queued = it->second->queued_rows;
+  fair_.Leave(it->second->flow, it->second->domain);
   guests_.erase(it);
   PublishUsage();
   open_sessions_.fetch_sub(1);

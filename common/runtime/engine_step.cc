@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <iterator>
+#include <numeric>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -20,6 +21,7 @@ bool EngineImpl::Step() {
   StepReport report;
   int decoding = 0;
   for (const auto& [sequence, rows] : plan) {
+    fair_.Charge(sequence->flow, sequence->domain, rows);
     report.rows += rows;
     decoding += sequence->IsDecode() ? 1 : 0;
   }
@@ -58,17 +60,33 @@ std::vector<std::pair<Sequence*, int>> EngineImpl::Plan() {
   ObserveStalls(links, credit);
   if (ready.empty()) return {};
 
-  const size_t first = rotation_++ % ready.size();
-  std::rotate(ready.begin(), ready.begin() + first, ready.end());
-  std::rotate(runnables.begin(), runnables.begin() + first, runnables.end());
+  const std::vector<size_t> order = FairOrder(ready);
+  std::vector<Runnable> in_turn;
+  in_turn.reserve(order.size());
+  for (size_t i : order) in_turn.push_back(runnables[i]);
   SchedulerLimits limits;
   limits.max_step_rows = options_.max_step_rows;
-  const std::vector<int> rows = Schedule(runnables, std::move(credit), limits);
+  const std::vector<int> rows = Schedule(in_turn, std::move(credit), limits);
   std::vector<std::pair<Sequence*, int>> plan;
-  for (size_t i = 0; i < ready.size(); ++i) {
-    if (rows[i] > 0) plan.emplace_back(ready[i], rows[i]);
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (rows[i] > 0) plan.emplace_back(ready[order[i]], rows[i]);
   }
   return plan;
+}
+
+// The sequences in the order of their turns: the least served flow first, by turns within a flow.
+std::vector<size_t> EngineImpl::FairOrder(absl::Span<Sequence* const> ready) {
+  std::vector<FairQueue::Rank> ranks;
+  ranks.reserve(ready.size());
+  for (const Sequence* sequence : ready) {
+    ranks.push_back(fair_.RankOf(sequence->flow, sequence->domain));
+  }
+  std::vector<size_t> order(ready.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::rotate(order.begin(), order.begin() + rotation_++ % order.size(), order.end());
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return ranks[a] < ranks[b]; });
+  return order;
 }
 
 void EngineImpl::ObserveStalls(absl::Span<RemoteExpert* const> links,

@@ -20,7 +20,7 @@ struct SchedulerLimits {
 };
 
 // How many rows each runnable runs in the next step (0: none). Pure. Decode goes before prefill;
-// both in the order given, which the caller rotates for fairness; `link_credit_rows[link]` is never
+// both in the order given, which is that of their turns; `link_credit_rows[link]` is never
 // exceeded.
 std::vector<int> Schedule(absl::Span<const Runnable> runnables, std::vector<int> link_credit_rows,
                           const SchedulerLimits& limits);

@@ -39,6 +39,7 @@ LocalSequence::LocalSequence(SessionId session_id, SessionSpec session_spec,
   tokens = spec.prompt;
   prompt_tokens = static_cast<int>(tokens.size());
   sampling = spec.sampling;
+  flow = spec.flow;
 }
 
 int LocalSequence::ReadyRows() const {

@@ -41,6 +41,8 @@ class Sequence {
   virtual void TakeLogits(const RowSpan& span, int row, absl::Span<const float> logits) = 0;
 
   std::shared_ptr<const ExpertEntry> expert;  // null: undecided
+  Flow flow;                                  // whose turn it takes
+  std::string domain;                         // within the flow; empty: undecided
   KvBlocks blocks;
   int layer_begin = 0;
   int layer_end = 0;

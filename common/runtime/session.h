@@ -61,6 +61,12 @@ struct NextStep {
   StopConditions stop;  // max_tokens > 0
 };
 
+// Whose a session is, where sessions share what is scarce.
+struct Flow {
+  std::string key;  // the name of the client's key; empty: without one
+  int weight = 1;   // its part beside the other keys', at least 1
+};
+
 // What a client asks of an engine that owns the embeddings.
 struct SessionSpec {
   std::string request_id;
@@ -79,6 +85,7 @@ struct SessionSpec {
   // In order; of a session that generates and whose expert is named. All must fit the context. What
   // a step answers is bit for bit what a session of its own would over the same tokens.
   std::vector<NextStep> next_steps;
+  Flow flow;
   absl::Time queue_deadline = absl::InfiniteFuture();  // leave the queue by then or fail
 };
 

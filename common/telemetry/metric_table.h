@@ -22,6 +22,8 @@ enum class MetricId {
   kCachedTokens,
   kGeneratedTokens,
   kExpertSwitches,
+  kKeyActiveRequests,
+  kKeyTokens,
   // routing
   kRouteDecisions,
   kRouteDuration,

@@ -5,6 +5,7 @@
 #include "absl/time/clock.h"
 #include "common/base/mutex.h"
 #include "common/telemetry/expert_families.h"
+#include "common/telemetry/key_families.h"
 #include "common/telemetry/metric_families.h"
 
 namespace ccoe::telemetry {
@@ -66,6 +67,7 @@ struct Metrics::State : prometheus::Collectable {
   prometheus::Registry& link;
 
   const std::unique_ptr<ExpertFamilies> experts;
+  const std::unique_ptr<KeyFamilies> keys;
   std::vector<Counter*> rejected;  // by base::Reason
   std::array<Counter*, kCauses.size()> cancellations;
   Gauge& active;
@@ -100,6 +102,7 @@ Metrics::State::State(const MetricsOptions& options)
       engine(RegistryOf(options.service, MetricPart::kEngine)),
       link(RegistryOf(options.service, MetricPart::kLink)),
       experts(std::make_unique<ExpertFamilies>(router)),
+      keys(std::make_unique<KeyFamilies>(router)),
       cancellations(AddChildren(CounterFamily(router, MetricId::kCancellations), "cause", kCauses)),
       active(GaugeFamily(router, MetricId::kActiveRequests).Add({})),
       queue_time(*AddHistogram(HistogramFamily(router, MetricId::kQueueDuration),
@@ -164,6 +167,7 @@ std::vector<prometheus::MetricFamily> Metrics::State::Collect() const {
       sessions[0]->Set(values.sessions_running);
       sessions[1]->Set(values.sessions_waiting);
       experts->List(values.experts);
+      keys->List(values.keys);
     }
   }
   return shown.Collect();

@@ -51,6 +51,13 @@ struct ListedExpert {
   bool healthy = true;
 };
 
+// A key that clients show, with what its requests have.
+struct KeyUse {
+  std::string key;  // its name
+  int active_requests = 0;
+  int64_t tokens = 0;  // since the process began
+};
+
 // Values that are read when somebody asks for them.
 struct GaugeValues {
   int kv_blocks_free = 0;
@@ -60,6 +67,7 @@ struct GaugeValues {
   int sessions_running = 0;
   int sessions_waiting = 0;
   std::vector<ListedExpert> experts;
+  std::vector<KeyUse> keys;
 };
 
 // The Prometheus metrics of one process, ccoe_... (metric_table.h; docs/metrics.md). Every child

@@ -1,5 +1,7 @@
 #include "services/backbone/session_spec.h"
 
+#include <algorithm>
+
 #include "common/base/status_macros.h"
 #include "common/rpc/link_frames.h"
 #include "common/rpc/link_session.h"
@@ -35,6 +37,7 @@ absl::StatusOr<runtime::SessionSpec> MakeSessionSpec(const internal::v1::OpenSes
   for (const internal::v1::NextTurn& turn : open.next_turns()) {
     CCOE_ASSIGN_OR_RETURN(input.next_turns.emplace_back(), rpc::DecodeTurn(turn));
   }
+  spec.flow = {open.flow().key(), std::max(1, open.flow().weight())};
   if (open.want_pooled()) spec.routing_layer = open.routing_layer();
   CCOE_RETURN_IF_ERROR(runtime::EncodeSession(model, input, max_context, &spec));
   spec.queue_deadline =

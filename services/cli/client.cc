@@ -37,9 +37,11 @@ bool Cancellation::cancelled() const {
 // A call's context while a Cancellation knows it.
 class CancellableCall {
  public:
-  CancellableCall(absl::Duration timeout, Cancellation* cancellation)
+  CancellableCall(const std::string& authorization, absl::Duration timeout,
+                  Cancellation* cancellation)
       : cancellation_(cancellation) {
     context_.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    if (!authorization.empty()) context_.AddMetadata("authorization", authorization);
     if (cancellation_ == nullptr) return;
     base::MutexLock lock(&cancellation_->mutex_);
     cancellation_->context_ = &context_;
@@ -73,22 +75,24 @@ struct Client::Stubs {
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
 };
 
-Client::Client(std::shared_ptr<grpc::Channel> channel) : stubs_(std::make_unique<Stubs>(channel)) {}
+Client::Client(std::shared_ptr<grpc::Channel> channel, const std::string& api_key)
+    : stubs_(std::make_unique<Stubs>(channel)),
+      authorization_(api_key.empty() ? "" : absl::StrCat("Bearer ", api_key)) {}
 
 Client::~Client() = default;
 
-std::unique_ptr<Client> Client::ForAddress(const std::string& address) {
+std::unique_ptr<Client> Client::ForAddress(const std::string& address, const std::string& api_key) {
   grpc::ChannelArguments arguments;
   arguments.SetUserAgentPrefix("ccoe-cli");
   return std::make_unique<Client>(
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments), api_key);
 }
 
 absl::Status Client::GenerateStream(
     const v1::GenerateRequest& request, absl::Duration timeout,
     const std::function<bool(const v1::GenerateStreamResponse&)>& on_event,
     Cancellation* cancellation) {
-  CancellableCall call(timeout, cancellation);
+  CancellableCall call(authorization_, timeout, cancellation);
   const auto reader = stubs_->generation.GenerateStream(call.context(), request);
   v1::GenerateStreamResponse event;
   bool wanted = true;
@@ -103,7 +107,7 @@ absl::Status Client::GenerateStream(
 absl::StatusOr<v1::RouteResponse> Client::Route(const v1::RouteRequest& request,
                                                 absl::Duration timeout,
                                                 Cancellation* cancellation) {
-  CancellableCall call(timeout, cancellation);
+  CancellableCall call(authorization_, timeout, cancellation);
   v1::RouteResponse response;
   const grpc::Status status = stubs_->generation.Route(call.context(), request, &response);
   if (!status.ok()) return FromCall(status);
@@ -112,7 +116,7 @@ absl::StatusOr<v1::RouteResponse> Client::Route(const v1::RouteRequest& request,
 
 absl::StatusOr<v1::ListExpertsResponse> Client::ListExperts(const v1::ListExpertsRequest& request,
                                                             absl::Duration timeout) {
-  CancellableCall call(timeout, nullptr);
+  CancellableCall call(authorization_, timeout, nullptr);
   v1::ListExpertsResponse response;
   const grpc::Status status = stubs_->catalog.ListExperts(call.context(), request, &response);
   if (!status.ok()) return FromCall(status);
@@ -121,7 +125,7 @@ absl::StatusOr<v1::ListExpertsResponse> Client::ListExperts(const v1::ListExpert
 
 absl::StatusOr<v1::PushExpertResponse> Client::PushExpert(const v1::PushExpertRequest& request,
                                                           absl::Duration timeout) {
-  CancellableCall call(timeout, nullptr);
+  CancellableCall call(authorization_, timeout, nullptr);
   v1::PushExpertResponse response;
   const grpc::Status status = stubs_->admin.PushExpert(call.context(), request, &response);
   if (!status.ok()) return FromCall(status);
@@ -131,7 +135,7 @@ absl::StatusOr<v1::PushExpertResponse> Client::PushExpert(const v1::PushExpertRe
 absl::StatusOr<v1::PushExpertResponse> Client::UploadExpert(
     const std::string& folder, const v1::UploadHeader& header, absl::Duration timeout,
     const std::function<void(double)>& progress) {
-  CancellableCall call(timeout, nullptr);
+  CancellableCall call(authorization_, timeout, nullptr);
   v1::UploadExpertResponse response;
   const auto writer = stubs_->admin.UploadExpert(call.context(), &response);
   v1::UploadExpertRequest request;
@@ -163,7 +167,7 @@ absl::StatusOr<v1::PushExpertResponse> Client::UploadExpert(
 
 absl::StatusOr<v1::Expert> Client::PopExpert(const std::string& name, const std::string& version,
                                              absl::Duration timeout) {
-  CancellableCall call(timeout, nullptr);
+  CancellableCall call(authorization_, timeout, nullptr);
   v1::PopExpertRequest request;
   request.set_name(name);
   request.set_version(version);
@@ -175,7 +179,7 @@ absl::StatusOr<v1::Expert> Client::PopExpert(const std::string& name, const std:
 
 absl::StatusOr<VersionList> Client::SetTraffic(const v1::SetTrafficRequest& request,
                                                absl::Duration timeout) {
-  CancellableCall call(timeout, nullptr);
+  CancellableCall call(authorization_, timeout, nullptr);
   v1::SetTrafficResponse response;
   const grpc::Status status = stubs_->admin.SetTraffic(call.context(), request, &response);
   if (!status.ok()) return FromCall(status);
@@ -184,7 +188,7 @@ absl::StatusOr<VersionList> Client::SetTraffic(const v1::SetTrafficRequest& requ
 
 absl::StatusOr<VersionList> Client::ListVersions(const std::string& domain,
                                                  absl::Duration timeout) {
-  CancellableCall call(timeout, nullptr);
+  CancellableCall call(authorization_, timeout, nullptr);
   v1::ListVersionsRequest request;
   request.set_domain(domain);
   v1::ListVersionsResponse response;
@@ -194,7 +198,7 @@ absl::StatusOr<VersionList> Client::ListVersions(const std::string& domain,
 }
 
 absl::StatusOr<v1::ModelInfo> Client::GetModel(absl::Duration timeout) {
-  CancellableCall call(timeout, nullptr);
+  CancellableCall call(authorization_, timeout, nullptr);
   v1::GetModelResponse response;
   const grpc::Status status = stubs_->catalog.GetModel(call.context(), {}, &response);
   if (!status.ok()) return FromCall(status);
@@ -202,7 +206,7 @@ absl::StatusOr<v1::ModelInfo> Client::GetModel(absl::Duration timeout) {
 }
 
 absl::StatusOr<bool> Client::IsServing(const std::string& service, absl::Duration timeout) {
-  CancellableCall call(timeout, nullptr);
+  CancellableCall call(authorization_, timeout, nullptr);
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
   grpc::health::v1::HealthCheckResponse response;

@@ -35,12 +35,13 @@ class Cancellation {
 };
 
 // The public API as blocking calls. Statuses of failed calls are those of FromCall
-// (call_status.h). Thread-safe.
+// (call_status.h). Calls show the key, unless it is empty. Thread-safe.
 class Client {
  public:
-  explicit Client(std::shared_ptr<grpc::Channel> channel);
+  explicit Client(std::shared_ptr<grpc::Channel> channel, const std::string& api_key = "");
   // A client of the server at `address`; connects with the first call.
-  static std::unique_ptr<Client> ForAddress(const std::string& address);
+  static std::unique_ptr<Client> ForAddress(const std::string& address,
+                                            const std::string& api_key = "");
   ~Client();
 
   // Calls `on_event` for each event, on this thread; when it returns false the call is cancelled.
@@ -75,6 +76,7 @@ class Client {
  private:
   struct Stubs;
   std::unique_ptr<Stubs> stubs_;
+  const std::string authorization_;  // empty: none
 };
 
 }  // namespace ccoe::cli

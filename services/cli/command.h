@@ -30,6 +30,7 @@ void AddExperts(CLI::App& app, Action* action);
 void AddModel(CLI::App& app, Action* action);
 void AddExpert(CLI::App& app, Action* action);
 void AddHealth(CLI::App& app, Action* action);
+void AddKeys(CLI::App& app, Action* action);
 void AddTop(CLI::App& app, Action* action);
 void AddVersion(CLI::App& app, Action* action);
 

@@ -3,6 +3,8 @@
 #include <grpcpp/channel.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <fstream>
 #include <utility>
 
 #include "CLI/CLI.hpp"
@@ -28,6 +30,20 @@ internal::v1::ServeConfig ConfigFrom(const ConnectionOptions& options) {
   engine.set_kv_cache_mib(options.kv_cache_mib);
   config.mutable_server()->set_log_level("warning");
   return config;
+}
+
+// The key to show to a server; empty: none.
+absl::StatusOr<std::string> ReadApiKey(const std::string& path) {
+  if (path.empty()) {
+    const char* key = std::getenv("CCOE_API_KEY");
+    return std::string(key == nullptr ? "" : key);
+  }
+  std::ifstream file(path, std::ios::binary);
+  std::string key;
+  if (!(file >> key)) {
+    return absl::InvalidArgumentError(absl::StrCat("--api-key-file: ", path, " holds no key"));
+  }
+  return key;
 }
 
 // Null on failure, of which it says why on `terminal` and sets `exit_code`.
@@ -60,6 +76,10 @@ void AddConnectionOptions(CLI::App* command, ConnectionOptions* options) {
   CLI::Option_group* group =
       command->add_option_group("Whom to ask: a server, or a model in this process");
   CLI::Option* server = group->add_option("--server", options->server, "Address, HOST:PORT");
+  group
+      ->add_option("--api-key-file", options->api_key_file,
+                   "File that holds the key for the server (default: CCOE_API_KEY)")
+      ->needs(server);
   CLI::Option* model =
       group->add_option("--model", options->model, "GGUF file or Hugging Face folder");
   server->excludes(model);
@@ -87,9 +107,15 @@ Connection::~Connection() = default;
 std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const ConnectionOptions& options,
                                              ExitCode* exit_code) {
   if (!options.server.empty()) {
+    const absl::StatusOr<std::string> api_key = ReadApiKey(options.api_key_file);
+    if (!api_key.ok()) {
+      terminal.Fail(api_key.status());
+      *exit_code = ExitCode::kUsage;
+      return nullptr;
+    }
     std::unique_ptr<Connection> connection(new Connection());
     connection->name_ = options.server;
-    connection->client_ = Client::ForAddress(options.server);
+    connection->client_ = Client::ForAddress(options.server, *api_key);
     return connection;
   }
   if (options.model.empty()) {

@@ -24,6 +24,7 @@ class Node;
 // Whom a command speaks to: a server, or a model and its experts in this process.
 struct ConnectionOptions {
   std::string server;
+  std::string api_key_file;  // empty: the key is that of the environment, if there is one
   std::string model;
   std::string experts;
   std::string chat_template;
@@ -32,7 +33,7 @@ struct ConnectionOptions {
   int kv_cache_mib = 512;
 };
 
-// --server | --model, --experts, --chat-template, --arithmetic, --threads,
+// --server, --api-key-file | --model, --experts, --chat-template, --arithmetic, --threads,
 // --kv-cache-mib.
 void AddConnectionOptions(CLI::App* command, ConnectionOptions* options);
 

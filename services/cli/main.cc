@@ -59,6 +59,7 @@ int Run(int argc, char** argv) {
   ccoe::cli::AddExperts(app, &action);
   ccoe::cli::AddModel(app, &action);
   ccoe::cli::AddExpert(app, &action);
+  ccoe::cli::AddKeys(app, &action);
   ccoe::cli::AddHealth(app, &action);
   ccoe::cli::AddTop(app, &action);
   ccoe::cli::AddVersion(app, &action);

@@ -18,6 +18,8 @@
 #include "common/runtime/engine.h"
 #include "common/telemetry/metrics.h"
 #include "services/gateway/gateway.h"
+#include "services/router/api_keys.h"
+#include "services/router/key_ring.h"
 #include "services/router/local_backbone.h"
 #include "services/router/router.h"
 
@@ -89,12 +91,14 @@ absl::Status CompleteServeConfig(ServeConfig* config) {
   CCOE_RETURN_IF_ERROR(rpc::CheckListen("admin_listen", config->admin_listen()));
   CCOE_RETURN_IF_ERROR(rpc::CompleteUploads(config));
   CCOE_RETURN_IF_ERROR(rpc::CompleteConfig(config->mutable_http()));
+  CCOE_RETURN_IF_ERROR(router::CheckApiKeys("api_keys", config->api_keys()));
   return rpc::CompleteConfig(config->mutable_limits());
 }
 
 // In the order of construction: each outlives what follows it.
 struct Node::State {
   absl::Duration drain_timeout;
+  std::unique_ptr<router::KeyRing> keys;  // null: no key is asked for
   std::unique_ptr<telemetry::Metrics> metrics;
   std::unique_ptr<StepObserver> observer;
   std::unique_ptr<router::LocalBackbone> backbone;
@@ -108,6 +112,7 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
   const ServeConfig& config = options.config;
   auto state = std::make_unique<State>();
   state->drain_timeout = rpc::FromProto(config.server().drain_timeout());
+  CCOE_ASSIGN_OR_RETURN(state->keys, router::KeyRing::Open(config.api_keys()));
   CCOE_ASSIGN_OR_RETURN(const compute::Arithmetic arithmetic, rpc::ArithmeticOf(config.engine()));
   state->metrics = std::make_unique<telemetry::Metrics>(telemetry::MetricsOptions{
       "serve", CCOE_VERSION, std::string(compute::ArithmeticName(arithmetic))});
@@ -117,7 +122,7 @@ absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Options& options) {
   state->metrics->SetModel(catalog->model.name, catalog->model.family, catalog->model.digest);
   state->router = std::make_unique<router::Router>(router::RouterOptions{
       state->backbone.get(), state->metrics.get(),
-      router::LimitsFromConfig(config.limits(), config.server()), CCOE_VERSION});
+      router::LimitsFromConfig(config.limits(), config.server()), CCOE_VERSION, state->keys.get()});
   CCOE_ASSIGN_OR_RETURN(
       state->ports, rpc::OpenPorts(config.server(), *state->metrics, state->router->services()));
   state->admin = state->router->NewAdminService(state->backbone.get(), rpc::UploadsOf(config));

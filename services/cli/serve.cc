@@ -36,7 +36,7 @@ A second one ends it at once.
 Examples:
   ccoe serve --model model.gguf --experts experts
   ccoe serve --model model.gguf --experts experts --http 127.0.0.1:8080
-  ccoe serve --model model.gguf --listen 0.0.0.0:50051 --metrics-listen :9464 --log-json
+  ccoe serve --model model.gguf --listen :50051 --api-keys keys.json --metrics-listen :9464
   ccoe serve --model model.gguf --experts experts --admin-listen 127.0.0.1:50059
   ccoe serve --model model.gguf --print-config > serve.json
   ccoe serve --config serve.json --check-config

@@ -18,7 +18,7 @@ SIGTERM drains: what runs is finished, what is new is refused, exit code 0.
 
 Examples:
   ccoe-expert --model model.gguf --package experts/sql
-  ccoe-expert --model model.gguf --package experts/sql --general --listen 0.0.0.0:50061
+  ccoe-expert --model model.gguf --package experts/sql --general --listen 127.0.0.1:50061
   ccoe-expert --model model.gguf --layer-begin 18          (`general` alone, from layer 18)
 
 Exit codes: 0 ended by a signal, 1 failed to start, 2 wrong usage or configuration.)";

@@ -3,23 +3,35 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/base/error.h"
+#include "common/base/status_macros.h"
+#include "common/runtime/fair_queue.h"
 
 namespace ccoe::router {
 
-absl::StatusOr<std::unique_ptr<Admission::Ticket>> Admission::Enter() {
+absl::StatusOr<std::unique_ptr<Admission::Ticket>> Admission::Enter(
+    const std::shared_ptr<Caller>& caller) {
   base::MutexLock lock(&mutex_);
   if (draining_) {
     return base::MakeError(base::Reason::kDraining, "the server is shutting down; try another one",
                            {.metadata = {}, .retry_after = retry_after_});
   }
-  if (active_ >= capacity_) {
-    return base::MakeError(base::Reason::kQueueFull,
-                           absl::StrCat(active_, " requests run or wait, as many as may"),
-                           {.metadata = {{"max_active_requests", absl::StrCat(capacity_)}},
-                            .retry_after = retry_after_});
+  std::shared_ptr<const void> of_caller;
+  runtime::Flow flow;
+  int held = 0;
+  if (caller != nullptr) {
+    flow = caller->flow();
+    held = caller->active();
+    CCOE_ASSIGN_OR_RETURN(of_caller, caller->Enter(absl::Now()));
+  }
+  if (!runtime::MayTakePlace(flow, held, capacity_ - active_)) {
+    return base::MakeError(
+        base::Reason::kQueueFull,
+        absl::StrCat(active_, " requests run or wait; there is no place for this one"),
+        {.metadata = {{"max_active_requests", absl::StrCat(capacity_)}},
+         .retry_after = retry_after_});
   }
   ++active_;
-  return std::make_unique<Ticket>(this);
+  return std::make_unique<Ticket>(this, std::move(of_caller));
 }
 
 int Admission::active() const {

@@ -77,6 +77,7 @@ struct SessionRequest {
   // listener's OnRouteState brings it, and Decide is to follow.
   runtime::ExpertKey expert;
   int routing_layer = 0;
+  runtime::Flow flow;
   runtime::SamplingParams sampling;
   runtime::StopConditions stop;  // max_tokens is cut to what the context leaves
   absl::Time queue_deadline = absl::InfiniteFuture();

@@ -106,8 +106,8 @@ class CatalogService final : public v1::CatalogService::CallbackService {
   grpc::ServerUnaryReactor* Answer(const char* method, grpc::CallbackServerContext* context,
                                    const google::protobuf::Message& request, Body body) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    ReadCallInfo(method, *context);
-    absl::Status status = CheckNoUnknownFields(request);
+    absl::Status status = ReadCallInfo(method, core_.keys(), *context).caller.status();
+    if (status.ok()) status = CheckNoUnknownFields(request);
     if (status.ok()) status = body();
     if (!status.ok()) rpc::AddErrorTrailers(status, *context);
     reactor->Finish(rpc::ToGrpcStatus(status));

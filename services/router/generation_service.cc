@@ -52,21 +52,18 @@ class GenerationService final : public v1::GenerationService::CallbackService {
                                   const v1::RouteRequest* request,
                                   v1::RouteResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    const CallInfo info = ReadCallInfo("Route", *context);
+    const CallInfo info = ReadCallInfo("Route", core_.keys(), *context);
     absl::StatusOr<ParsedRequest> parsed = ParseRoute(*request);
-    if (!parsed.ok()) {
-      FinishSimple(context, reactor, parsed.status());
+    if (!info.caller.ok() || !parsed.ok()) {
+      FinishSimple(context, reactor, info.caller.ok() ? parsed.status() : info.caller.status());
       return reactor;
     }
     parsed->routing.draw = DrawOf(info.request_id);
-    SessionRequest session;
-    session.request_id = info.request_id;
-    session.traceparent = info.traceparent;
     const auto done = [=](absl::StatusOr<Resolved> resolved) {
       if (resolved.ok()) *response = RouteResponseProto(*resolved);
       FinishSimple(context, reactor, resolved.status());
     };
-    core_.Classify(*parsed, std::move(session), SimpleDeadline(info), done);
+    core_.Classify(*parsed, *info.caller, SessionOf(info), SimpleDeadline(info), done);
     return reactor;
   }
 
@@ -103,9 +100,9 @@ class GenerationService final : public v1::GenerationService::CallbackService {
   grpc::ServerUnaryReactor* WithTokens(const char* method, grpc::CallbackServerContext* context,
                                        absl::StatusOr<ParsedInput> parsed, FillFunction fill) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    const CallInfo info = ReadCallInfo(method, *context);
-    if (!parsed.ok()) {
-      FinishSimple(context, reactor, parsed.status());
+    const CallInfo info = ReadCallInfo(method, core_.keys(), *context);
+    if (!info.caller.ok() || !parsed.ok()) {
+      FinishSimple(context, reactor, info.caller.ok() ? parsed.status() : info.caller.status());
       return reactor;
     }
     core_.backbone().Tokenize(

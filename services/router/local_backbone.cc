@@ -179,6 +179,7 @@ absl::StatusOr<runtime::SessionId> LocalBackbone::Open(SessionRequest request,
   spec.traceparent = std::move(request.traceparent);
   spec.expert = std::move(request.expert);
   spec.routing_layer = request.routing_layer;
+  spec.flow = std::move(request.flow);
   spec.sampling = request.sampling;
   spec.stop = std::move(request.stop);
   spec.queue_deadline = request.queue_deadline;

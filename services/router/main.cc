@@ -19,7 +19,7 @@ refused, exit code 0.
 Examples:
   ccoe-router --backbone 127.0.0.1:50056
   ccoe-router --backbone 127.0.0.1:50056 --admin-listen 127.0.0.1:50059
-  ccoe-router --backbone backbone:50056 --listen 0.0.0.0:50051 --metrics-listen :9464 --log-json
+  ccoe-router --backbone backbone:50056 --listen :50051 --api-keys keys.json --metrics-listen :9464 --log-json
 
 Exit codes: 0 ended by a signal, 1 failed to start, 2 wrong usage or configuration.)";
 

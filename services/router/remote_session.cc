@@ -34,6 +34,8 @@ internal::v1::SessionRequest MakeOpen(const SessionRequest& request) {
   rpc::EncodeStop(request.stop, open->mutable_stop());
   open->set_want_pooled(request.expert.name.empty());
   open->set_routing_layer(request.routing_layer);
+  open->mutable_flow()->set_key(request.flow.key);
+  open->mutable_flow()->set_weight(request.flow.weight);
   open->set_max_prompt_tokens(request.input.max_prompt_tokens);
   if (request.queue_deadline != absl::InfiniteFuture()) {
     *open->mutable_max_queue_time() =

@@ -35,7 +35,7 @@ Limits LimitsFromConfig(const internal::v1::LimitsConfig& limits,
 
 struct Router::State {
   explicit State(const RouterOptions& options)
-      : core(options.backbone, options.metrics, options.limits),
+      : core(options.backbone, options.metrics, options.limits, options.keys),
         generation(NewGenerationService(&core)),
         catalog(NewCatalogService(&core, &transitions, options.version)) {}
 
@@ -58,6 +58,11 @@ Router::Router(const RouterOptions& options) : state_(std::make_unique<State>(op
       values.sessions_waiting = stats.sessions_waiting;
     }
     values.active_requests = core.admission().active();
+    if (core.keys() != nullptr) {
+      for (const std::shared_ptr<const Caller>& caller : core.keys()->Callers()) {
+        values.keys.push_back({caller->name(), caller->active(), caller->tokens()});
+      }
+    }
     const bool reached = core.backbone().Health().ok();
     if (const auto catalog = core.backbone().GetCatalog(); catalog != nullptr) {
       for (const CatalogEntry& entry : catalog->experts) {

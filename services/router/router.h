@@ -22,12 +22,14 @@ class ServerConfig;
 namespace ccoe::router {
 
 class ExpertHost;
+class KeyRing;
 
 struct RouterOptions {
   Backbone* backbone = nullptr;           // outlives the router
   telemetry::Metrics* metrics = nullptr;  // outlives the router
   Limits limits;
-  std::string version;  // for GetServerInfo
+  std::string version;            // for GetServerInfo
+  const KeyRing* keys = nullptr;  // null: no key is asked for; outlives the router
 };
 
 // From completed configurations.

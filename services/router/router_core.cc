@@ -127,10 +127,12 @@ absl::StatusOr<RouteDecision> DecideRouteByState(const Catalog& catalog, const G
   return Conclude(catalog, policy, gate.rows().Decide(pooled));
 }
 
-RouterCore::RouterCore(Backbone* backbone, telemetry::Metrics* metrics, const Limits& limits)
+RouterCore::RouterCore(Backbone* backbone, telemetry::Metrics* metrics, const Limits& limits,
+                       const KeyRing* keys)
     : backbone_(*backbone),
       metrics_(*metrics),
       limits_(limits),
+      keys_(keys),
       admission_(limits.max_active_requests, kRetryAfter) {}
 
 absl::StatusOr<std::shared_ptr<const Catalog>> RouterCore::GetCatalog() {
@@ -208,9 +210,10 @@ absl::Status RouterCore::Settle(const RoutingPolicy& policy, absl::Span<const fl
   return absl::OkStatus();
 }
 
-void RouterCore::Classify(const ParsedRequest& request, SessionRequest session, absl::Time deadline,
+void RouterCore::Classify(const ParsedRequest& request, const std::shared_ptr<Caller>& caller,
+                          SessionRequest session, absl::Time deadline,
                           std::function<void(absl::StatusOr<Resolved>)> done) {
-  absl::StatusOr<std::unique_ptr<Admission::Ticket>> entered = admission_.Enter();
+  absl::StatusOr<std::unique_ptr<Admission::Ticket>> entered = admission_.Enter(caller);
   if (!entered.ok()) return done(entered.status());
   // The place is given back before the end is told, as a SessionCall does: whoever hears of the end
   // may destroy this.

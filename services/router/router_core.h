@@ -14,6 +14,7 @@
 #include "services/router/admission.h"
 #include "services/router/backbone.h"
 #include "services/router/gate.h"
+#include "services/router/key_ring.h"
 #include "services/router/route_probe.h"
 #include "services/router/validation.h"
 
@@ -61,11 +62,14 @@ absl::StatusOr<RouteDecision> DecideRouteByState(const Catalog& catalog, const G
 // What the calls of a router share. Thread-safe; outlives them.
 class RouterCore {
  public:
-  RouterCore(Backbone* backbone, telemetry::Metrics* metrics, const Limits& limits);
+  // `keys` may be null: no key is asked for.
+  RouterCore(Backbone* backbone, telemetry::Metrics* metrics, const Limits& limits,
+             const KeyRing* keys);
 
   Backbone& backbone() { return backbone_; }
   telemetry::Metrics& metrics() { return metrics_; }
   const Limits& limits() const { return limits_; }
+  const KeyRing* keys() const { return keys_; }
   Admission& admission() { return admission_; }
 
   // UNAVAILABLE (BACKBONE_UNAVAILABLE) until the backbone was reached.
@@ -97,7 +101,8 @@ class RouterCore {
   // As Resolve, but decides in any case: where the text does not tell, or an explanation was asked
   // for, the backbone computes the prompt's state for it. `session` identifies the request there.
   // Errors as of Admission::Enter and of a session too.
-  void Classify(const ParsedRequest& request, SessionRequest session, absl::Time deadline,
+  void Classify(const ParsedRequest& request, const std::shared_ptr<Caller>& caller,
+                SessionRequest session, absl::Time deadline,
                 std::function<void(absl::StatusOr<Resolved>)> done);
 
  private:
@@ -115,6 +120,7 @@ class RouterCore {
   Backbone& backbone_;
   telemetry::Metrics& metrics_;
   const Limits limits_;
+  const KeyRing* const keys_;
   Admission admission_;
   base::Mutex mutex_;
   std::weak_ptr<const Catalog> gate_catalog_ ABSL_GUARDED_BY(mutex_);  // not to be kept

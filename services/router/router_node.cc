@@ -11,7 +11,9 @@
 #include "common/rpc/tls.h"
 #include "common/rpc/upload_config.h"
 #include "common/telemetry/log.h"
+#include "services/router/api_keys.h"
 #include "services/router/health_follower.h"
+#include "services/router/key_ring.h"
 #include "services/router/remote_backbone.h"
 #include "services/router/remote_expert_host.h"
 #include "services/router/router.h"
@@ -32,22 +34,25 @@ absl::Status CheckConfig(const RouterConfig& config) {
   if (config.backbone().empty()) {
     return absl::InvalidArgumentError("backbone is missing: the address of a backbone process");
   }
-  return rpc::CheckPeer("backbone", config.backbone());
+  CCOE_RETURN_IF_ERROR(rpc::CheckPeer("backbone", config.backbone()));
+  return CheckApiKeys("api_keys", config.api_keys());
 }
 
 // In the order of construction: each outlives what follows it.
 struct RouterNode::State {
-  explicit State(const RouterConfig& config)
+  State(const RouterConfig& config, std::unique_ptr<KeyRing> key_ring)
       : drain_timeout(rpc::FromProto(config.server().drain_timeout())),
+        keys(std::move(key_ring)),
         metrics({"router", CCOE_VERSION, ""}),
         backbone(
             {.address = config.backbone(), .credentials = rpc::PeerCredentials(config.peer_tls())}),
         host(&backbone, rpc::PeerCredentials(config.peer_tls())),
         router({&backbone, &metrics, LimitsFromConfig(config.limits(), config.server()),
-                CCOE_VERSION}),
+                CCOE_VERSION, keys.get()}),
         admin(router.NewAdminService(&host, rpc::UploadsOf(config))) {}
 
   const absl::Duration drain_timeout;
+  const std::unique_ptr<KeyRing> keys;  // null: no key is asked for
   telemetry::Metrics metrics;
   RemoteBackbone backbone;
   RemoteExpertHost host;
@@ -59,7 +64,8 @@ struct RouterNode::State {
 
 absl::StatusOr<std::unique_ptr<RouterNode>> RouterNode::Start(const RouterConfig& config) {
   CCOE_RETURN_IF_ERROR(CheckConfig(config));
-  auto state = std::make_unique<State>(config);
+  CCOE_ASSIGN_OR_RETURN(std::unique_ptr<KeyRing> keys, KeyRing::Open(config.api_keys()));
+  auto state = std::make_unique<State>(config, std::move(keys));
   if (!state->backbone.WaitUntilReached(kFirstContact)) {
     telemetry::LogWarning("backbone_not_reached",
                           {{"backbone", config.backbone()},

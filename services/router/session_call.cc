@@ -12,6 +12,16 @@
 
 namespace ccoe::router {
 
+SessionRequest SessionOf(const CallInfo& info) {
+  SessionRequest session;
+  session.request_id = info.request_id;
+  session.traceparent = info.traceparent;
+  if (const std::shared_ptr<Caller>& caller = *info.caller; caller != nullptr) {
+    session.flow = caller->flow();
+  }
+  return session;
+}
+
 SessionCall::SessionCall(RouterCore* core, CallInfo info)
     : core_(*core), info_(std::move(info)), arrival_(absl::Now()) {}
 
@@ -20,8 +30,10 @@ absl::Time SessionCall::deadline() const {
 }
 
 void SessionCall::Begin(absl::StatusOr<ParsedRequest> parsed) {
+  if (!info_.caller.ok()) return End(info_.caller.status());
   if (!parsed.ok()) return End(parsed.status());
-  absl::StatusOr<std::unique_ptr<Admission::Ticket>> ticket = core_.admission().Enter();
+  absl::StatusOr<std::unique_ptr<Admission::Ticket>> ticket =
+      core_.admission().Enter(*info_.caller);
   if (!ticket.ok()) return End(ticket.status());
   ticket_ = *std::move(ticket);
   queued_ = core_.metrics().EnterQueue("");
@@ -50,9 +62,7 @@ void SessionCall::OpenSteps() { Open(std::move(steps_resolved_)); }
 
 // Whose it is, and how long it may wait.
 SessionRequest SessionCall::NewSession() const {
-  SessionRequest session;
-  session.request_id = info_.request_id;
-  session.traceparent = info_.traceparent;
+  SessionRequest session = SessionOf(info_);
   session.queue_deadline = std::min(arrival_ + request_.max_queue_time, deadline());
   return session;
 }
@@ -164,7 +174,7 @@ void SessionCall::OnAdmitted() {
 void SessionCall::OnDelta(const runtime::Delta& delta) {
   if (!delta.tokens.empty()) {
     if (!chooses()) ObserveToken();
-    CountGenerated(static_cast<int64_t>(delta.tokens.size()));
+    CountGenerated(delta);
   }
   if (chooses()) {
     answer_.text += delta.text;
@@ -192,6 +202,7 @@ void SessionCall::PassText(const std::string& text) {
 void SessionCall::CloseStep(const runtime::Finished& finished) {
   ResolvedStep& step = resolved_.steps[order_[step_]];
   step.finished = finished;
+  ChargePromptAlone(finished.usage);
   outcome_.reason = finished.reason;
   outcome_.matched_stop = finished.matched_stop;
   outcome_.usage.prompt_tokens += finished.usage.prompt_tokens;
@@ -265,6 +276,7 @@ void SessionCall::Choose() {
 
 void SessionCall::OnFinished(const runtime::Finished& finished) {
   if (resolved_.steps.empty()) {
+    ChargePromptAlone(finished.usage);
     step_offset_ = finished.usage.completion_tokens;
     PassText(finished.text);
     return End(finished);

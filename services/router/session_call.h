@@ -11,6 +11,7 @@
 #include "common/base/mutex.h"
 #include "common/runtime/session.h"
 #include "services/router/call_timer.h"
+#include "services/router/caller.h"
 #include "services/router/router_core.h"
 
 namespace ccoe::router {
@@ -20,7 +21,12 @@ struct CallInfo {
   std::string request_id;
   std::string traceparent;
   absl::Time deadline = absl::InfiniteFuture();  // the client's
+  // Whose it is, null where no key is asked for; or why it is refused.
+  absl::StatusOr<std::shared_ptr<Caller>> caller = std::shared_ptr<Caller>();
 };
+
+// What a session has of its call, which was not refused.
+SessionRequest SessionOf(const CallInfo& info);
 
 // One request from its arrival to its end, without the transport: admission, target, session,
 // metrics, log line. A transport derives from it, is held by a shared_ptr until it has seen Ended,
@@ -78,7 +84,10 @@ class SessionCall : public runtime::SessionListener,
   void LeaveQueue();
   void EndPause() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ObserveToken();
-  void CountGenerated(int64_t tokens);
+  void CountGenerated(const runtime::Delta& delta);
+  // Has the caller pay for tokens.
+  void Charge(int64_t tokens);
+  void ChargePromptAlone(const runtime::Usage& usage);
   void CloseStep(const runtime::Finished& finished);
   // Keeps the answer that has ended if its expert finds it likelier than those before.
   void KeepIfBest(ResolvedStep* step);

@@ -59,9 +59,22 @@ void SessionCall::ObserveToken() {
   last_token_at_ = now;
 }
 
-void SessionCall::CountGenerated(int64_t tokens) {
+void SessionCall::CountGenerated(const runtime::Delta& delta) {
+  const auto tokens = static_cast<int64_t>(delta.tokens.size());
   tokens_ += tokens;
+  // The first one of a step stands behind its prompt, which is paid for with it: a client that
+  // goes away after that has had it.
+  Charge(tokens + (delta.token_offset == 0 ? delta.tokens.front().position : 0));
   core_.metrics().AddTokens(LabelsOf(Running()), telemetry::TokenKind::kGenerated, tokens);
+}
+
+// At the end of a step: its prompt, if no token came.
+void SessionCall::ChargePromptAlone(const runtime::Usage& usage) {
+  if (usage.completion_tokens == 0) Charge(usage.prompt_tokens);
+}
+
+void SessionCall::Charge(int64_t tokens) {
+  if (*info_.caller != nullptr) (*info_.caller)->Charge(tokens, absl::Now());
 }
 
 // Whose tokens come.

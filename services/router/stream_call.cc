@@ -14,7 +14,8 @@ namespace ccoe::router {
 grpc::ServerWriteReactor<v1::GenerateStreamResponse>* StreamCall::Start(
     RouterCore* core, grpc::CallbackServerContext* context, const v1::GenerateRequest& request,
     uint64_t fresh_seed) {
-  auto call = std::make_shared<StreamCall>(core, context, ReadCallInfo("GenerateStream", *context));
+  auto call = std::make_shared<StreamCall>(core, context,
+                                           ReadCallInfo("GenerateStream", core->keys(), *context));
   call->self_ = call;
   if (call->deadline() < call->info().deadline) {
     call->deadline_timer_.Set(call->deadline(), call, &StreamCall::CancelAtLimit);

@@ -20,7 +20,7 @@ namespace ccoe::router {
 class UnaryCall : public grpc::ServerUnaryReactor, public SessionCall {
  public:
   UnaryCall(RouterCore* core, const char* method, grpc::CallbackServerContext* context)
-      : SessionCall(core, ReadCallInfo(method, *context)), context_(*context) {}
+      : SessionCall(core, ReadCallInfo(method, core->keys(), *context)), context_(*context) {}
 
   // Starts `call`, which lives until its OnDone.
   static grpc::ServerUnaryReactor* Start(const std::shared_ptr<UnaryCall>& call,

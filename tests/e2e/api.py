@@ -33,9 +33,9 @@ def failure_of(call, *args, **kwargs):
 
 
 class Client(ccoe_client.Client):
-    def __init__(self, address, credentials=None):
+    def __init__(self, address, api_key=None, credentials=None):
         # No shared connections: tests look at what ending one does.
-        super().__init__(address, timeout=120, retries=0, credentials=credentials,
+        super().__init__(address, timeout=120, retries=0, api_key=api_key, credentials=credentials,
                          options=[("grpc.use_local_subchannel_pool", 1)])
 
     def answer(self, message, **options):

@@ -86,16 +86,19 @@ def bounds_of(metric):
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory, model, experts):
-    """A deployment that takes few requests at a time, and Prometheus beside it."""
+def system(tmp_path_factory, model, experts, cli):
+    """A deployment that takes few requests at a time, for a key, and Prometheus beside it."""
     folder = tmp_path_factory.mktemp("monitored")
+    added = cli("keys", "add", folder / "keys.json", "--name", "team")
+    assert added.returncode == 0, added.stderr
     deployment = processes.Deployment(
         folder, model, [{"packages": [str(experts / "sql")], "general": True},
                         {"packages": [str(experts / "birds")]}], DEEP,
-        router={"limits": {"max_active_requests": MAX_ACTIVE}})
+        router={"limits": {"max_active_requests": MAX_ACTIVE},
+                "api_keys": str(folder / "keys.json")})
     prometheus = None
     try:
-        with api.Client(deployment.router.listen) as client:
+        with api.Client(deployment.router.listen, api_key=added.stdout.strip()) as client:
             processes.wait_until(lambda: client.ready_domains() == {"sql", "birds", "general"},
                                  what="that all experts are ready")
             prometheus = monitoring.Prometheus(folder, {

@@ -110,6 +110,24 @@ TEST(ConfigTest, ChecksTheFormOfAddresses) {
   EXPECT_FALSE(CompleteConfig(&server).ok());
 }
 
+TEST(ConfigTest, ExposesNoPortThatAsksForNoKey) {
+  ServerConfig server;
+  for (const char* local : {"", "127.0.0.1:0", "127.1.2.3:50051", "localhost:50051", "[::1]:50051",
+                            "unix:/run/ccoe.sock"}) {
+    EXPECT_TRUE(CheckExposed("admin_listen", local, server, "").ok()) << local;
+  }
+  for (const char* open : {":50051", "0.0.0.0:50051", "[::]:50051", "192.168.0.1:50051",
+                           "128.0.0.1:50051", "example.org:50051", "localhost.example.org:50051",
+                           "127.0.0.1.example.org:50051", "[::ffff:10.0.0.1]:50051"}) {
+    const absl::Status status = CheckExposed("admin_listen", open, server, "");
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << open;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("--allow-unauthenticated")) << open;
+    server.set_allow_unauthenticated(true);
+    EXPECT_TRUE(CheckExposed("admin_listen", open, server, "").ok()) << open;
+    server.set_allow_unauthenticated(false);
+  }
+}
+
 TEST(ConfigTest, ChecksTheFormOfPeers) {
   for (const char* good : {"localhost:50061", "dns:///experts:50061", "unix:/run/expert.sock"}) {
     EXPECT_TRUE(CheckPeer("peers.address", good).ok()) << good;

@@ -26,6 +26,7 @@ std::string TextOf(const std::string& service) {
   metrics.SetGaugeSource([] {
     GaugeValues values;
     values.experts = {{"sql", "sql", "1", true}};
+    values.keys = {{"team-a", 1, 10}};
     return values;
   });
   return metrics.Text();

@@ -36,7 +36,6 @@ from ._requests import (
     ScoreOptions,
     generate_request,
     input_of,
-    metadata_of,
     route_request,
     score_request,
 )
@@ -116,7 +115,7 @@ class AsyncClient(BaseClient):
         return await self._call(self._catalog.GetServerInfo, GetServerInfoRequest(), options)
 
     async def _call(self, method: Any, request: Any, options: Mapping[str, Any]) -> Any:
-        attempts, metadata = self._attempts(options), metadata_of(options)
+        attempts, metadata = self._attempts(options), self._metadata(options)
         while True:
             try:
                 return await method(request, timeout=attempts.timeout_s(), metadata=metadata)
@@ -130,7 +129,7 @@ class AsyncClient(BaseClient):
     async def _stream(
         self, request: GenerateRequest, options: Mapping[str, Any]
     ) -> AsyncGenerator[Event, None]:
-        attempts, metadata = self._attempts(options), metadata_of(options)
+        attempts, metadata = self._attempts(options), self._metadata(options)
         begun = False
         while True:
             call = self._generation.GenerateStream(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ import grpc
 from ccoe.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from ccoe.v1.generation_service_pb2_grpc import GenerationServiceStub
 
+from ._requests import metadata_of
 from ._retry import Attempts
 
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
@@ -39,10 +41,12 @@ class BaseClient:
         *,
         timeout: float = 600.0,
         retries: int = 4,
+        api_key: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ):
-        """`address` is HOST:PORT, or a target that names its resolver (`dns:`, `unix:`). With
+        """`address` is HOST:PORT, or a target that names its resolver (`dns:`, `unix:`). Each
+        call shows `api_key`, or that of the environment (CCOE_API_KEY), if there is one. With
         `credentials` the connection is encrypted. `options` are further ones of the channel."""
         target = address if address.startswith(RESOLVERS) else f"dns:///{address}"
         options = [*CHANNEL_OPTIONS, *options]
@@ -54,7 +58,12 @@ class BaseClient:
         self._generation = GenerationServiceStub(self.channel)
         self._catalog = CatalogServiceStub(self.channel)
         self._timeout, self._retries = timeout, retries
+        self._api_key = os.environ.get("CCOE_API_KEY") if api_key is None else api_key
 
     def _attempts(self, options: Mapping[str, Any]) -> Attempts:
         timeout = options.get("timeout")
         return Attempts(self._retries, self._timeout if timeout is None else timeout)
+
+    def _metadata(self, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+        key = [("authorization", f"Bearer {self._api_key}")] if self._api_key else []
+        return [*key, *metadata_of(options)]

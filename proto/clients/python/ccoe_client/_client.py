@@ -36,7 +36,6 @@ from ._requests import (
     ScoreOptions,
     generate_request,
     input_of,
-    metadata_of,
     route_request,
     score_request,
 )
@@ -120,7 +119,7 @@ class Client(BaseClient):
         return self._call(self._catalog.GetServerInfo, GetServerInfoRequest(), options)
 
     def _call(self, method: Any, request: Any, options: Mapping[str, Any]) -> Any:
-        attempts, metadata = self._attempts(options), metadata_of(options)
+        attempts, metadata = self._attempts(options), self._metadata(options)
         while True:
             try:
                 return method(request, timeout=attempts.timeout_s(), metadata=metadata)
@@ -134,7 +133,7 @@ class Client(BaseClient):
     def _stream(
         self, request: GenerateRequest, options: Mapping[str, Any]
     ) -> Generator[Event, None, None]:
-        attempts, metadata = self._attempts(options), metadata_of(options)
+        attempts, metadata = self._attempts(options), self._metadata(options)
         begun = False
         while True:
             call = self._generation.GenerateStream(

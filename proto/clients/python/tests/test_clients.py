@@ -57,6 +57,22 @@ def test_every_other_method(server, connect):
     assert server.seen[4].request.domain == "sql"
 
 
+def test_the_key_of_a_caller(server, connect, monkeypatch):
+    """The argument's, else the environment's, if there is one; with the other metadata."""
+    monkeypatch.delenv("CCOE_API_KEY", raising=False)
+    with connect(server.address) as client:
+        client.model()
+    monkeypatch.setenv("CCOE_API_KEY", "ccoe_env")
+    with connect(server.address) as client:
+        client.generate("hello", request_id="mine")
+    with connect(server.address, api_key="ccoe_mine") as client:
+        list(client.stream("hello"))
+    assert [seen.metadata.get("authorization") for seen in server.seen] == [
+        None, "Bearer ccoe_env", "Bearer ccoe_mine",
+    ]  # fmt: skip
+    assert server.seen[1].metadata["x-request-id"] == "mine"
+
+
 def test_a_request_of_ones_own(server, connect):
     request = GenerateRequest(domain="sql")
     with connect(server.address) as client:
