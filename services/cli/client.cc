@@ -12,6 +12,7 @@
 #include "ccoe/v1/admin_service.grpc.pb.h"
 #include "ccoe/v1/catalog_service.grpc.pb.h"
 #include "ccoe/v1/generation_service.grpc.pb.h"
+#include "common/rpc/tls.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "services/cli/call_status.h"
 
@@ -81,11 +82,13 @@ Client::Client(std::shared_ptr<grpc::Channel> channel, const std::string& api_ke
 
 Client::~Client() = default;
 
-std::unique_ptr<Client> Client::ForAddress(const std::string& address, const std::string& api_key) {
+std::unique_ptr<Client> Client::ForAddress(const std::string& address,
+                                           const internal::v1::TlsConfig& tls,
+                                           const std::string& api_key) {
   grpc::ChannelArguments arguments;
   arguments.SetUserAgentPrefix("ccoe-cli");
   return std::make_unique<Client>(
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments), api_key);
+      grpc::CreateCustomChannel(address, rpc::PeerCredentials(tls), arguments), api_key);
 }
 
 absl::Status Client::GenerateStream(

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "ccoe/internal/v1/config.pb.h"
 #include "ccoe/v1/admin_service.pb.h"
 #include "ccoe/v1/catalog_service.pb.h"
 #include "ccoe/v1/generation_service.pb.h"
@@ -39,8 +40,10 @@ class Cancellation {
 class Client {
  public:
   explicit Client(std::shared_ptr<grpc::Channel> channel, const std::string& api_key = "");
-  // A client of the server at `address`; connects with the first call.
+  // A client of the server at `address`, "host:port", over TLS or, with `tls` unset, in plaintext;
+  // connects with the first call.
   static std::unique_ptr<Client> ForAddress(const std::string& address,
+                                            const internal::v1::TlsConfig& tls,
                                             const std::string& api_key = "");
   ~Client();
 

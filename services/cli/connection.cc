@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/model/model.h"
 #include "common/rpc/config.h"
+#include "common/rpc/tls.h"
 #include "common/telemetry/log.h"
 #include "services/cli/call_status.h"
 #include "services/cli/node.h"
@@ -72,6 +73,36 @@ std::unique_ptr<Node> StartNode(Terminal& terminal, Node::Options options, ExitC
 
 }  // namespace
 
+void AddTlsOptions(CLI::App* command, internal::v1::TlsConfig* tls) {
+  const auto check = [](const std::string& file) {
+    internal::v1::TlsConfig trusted;
+    trusted.set_ca(file);
+    return std::string(rpc::CheckPeerTls(trusted).message());
+  };
+  CLI::Option* ca = command
+                        ->add_option_function<std::string>(
+                            "--tls-ca", [tls](const std::string& file) { tls->set_ca(file); },
+                            "Speak TLS, and trust this authority, PEM (default: CCOE_TLS_CA, or "
+                            "plaintext)")
+                        ->envname("CCOE_TLS_CA")
+                        ->check(check);
+  CLI::Option* certificate =
+      command
+          ->add_option_function<std::string>(
+              "--tls-cert", [tls](const std::string& file) { tls->set_certificate(file); },
+              "Certificate to show, where the server asks for one, PEM")
+          ->check(check)
+          ->needs(ca);
+  CLI::Option* key =
+      command
+          ->add_option_function<std::string>(
+              "--tls-key", [tls](const std::string& file) { tls->set_private_key(file); },
+              "File of its private key, PEM")
+          ->check(CLI::ExistingFile)
+          ->needs(certificate);
+  certificate->needs(key);
+}
+
 void AddConnectionOptions(CLI::App* command, ConnectionOptions* options) {
   CLI::Option_group* group =
       command->add_option_group("Whom to ask: a server, or a model in this process");
@@ -80,6 +111,7 @@ void AddConnectionOptions(CLI::App* command, ConnectionOptions* options) {
       ->add_option("--api-key-file", options->api_key_file,
                    "File that holds the key for the server (default: CCOE_API_KEY)")
       ->needs(server);
+  AddTlsOptions(group, &options->tls);
   CLI::Option* model =
       group->add_option("--model", options->model, "GGUF file or Hugging Face folder");
   server->excludes(model);
@@ -115,7 +147,7 @@ std::unique_ptr<Connection> Connection::Open(Terminal& terminal, const Connectio
     }
     std::unique_ptr<Connection> connection(new Connection());
     connection->name_ = options.server;
-    connection->client_ = Client::ForAddress(options.server, *api_key);
+    connection->client_ = Client::ForAddress(options.server, options.tls, *api_key);
     return connection;
   }
   if (options.model.empty()) {

@@ -24,6 +24,7 @@ class Node;
 // Whom a command speaks to: a server, or a model and its experts in this process.
 struct ConnectionOptions {
   std::string server;
+  internal::v1::TlsConfig tls;
   std::string api_key_file;  // empty: the key is that of the environment, if there is one
   std::string model;
   std::string experts;
@@ -33,7 +34,11 @@ struct ConnectionOptions {
   int kv_cache_mib = 512;
 };
 
-// --server, --api-key-file | --model, --experts, --chat-template, --arithmetic, --threads,
+// --tls-ca, --tls-cert, --tls-key: how a server is dialled.
+void AddTlsOptions(CLI::App* command, internal::v1::TlsConfig* tls);
+
+// --server, --api-key-file and those of TLS | --model, --experts, --chat-template, --arithmetic,
+// --threads,
 // --kv-cache-mib.
 void AddConnectionOptions(CLI::App* command, ConnectionOptions* options);
 

@@ -14,6 +14,7 @@
 #include "common/model/expert_package.h"
 #include "services/cli/call_status.h"
 #include "services/cli/client.h"
+#include "services/cli/connection.h"
 #include "services/cli/event_json.h"
 #include "services/cli/progress.h"
 
@@ -30,11 +31,13 @@ constexpr absl::Duration kTimeout = absl::Seconds(30);
 
 struct AdminOptions {
   std::string admin;
+  internal::v1::TlsConfig tls;
   bool json = false;
 };
 
 void AddAdminOptions(CLI::App* command, const std::string& json_help, AdminOptions* options) {
   command->add_option("--admin", options->admin, kAdminHelp)->required();
+  AddTlsOptions(command, &options->tls);
   command->add_flag("--json", options->json, json_help);
 }
 
@@ -95,7 +98,7 @@ ExitCode RunPush(Context& context, const PushOptions& options) {
       return ExitCode::kRefused;
     }
     Progress progress(terminal, absl::StrCat("sending ", options.folder));
-    pushed = Client::ForAddress(options.admin)
+    pushed = Client::ForAddress(options.admin, options.tls)
                  ->UploadExpert(options.folder, *header, kUploadTimeout,
                                 [&](double part) { progress.Set(part); });
   } else {
@@ -104,7 +107,7 @@ ExitCode RunPush(Context& context, const PushOptions& options) {
     request.set_folder(std::filesystem::absolute(options.folder, error).string());
     request.set_validate_only(options.dry_run);
     request.mutable_nodes()->Assign(options.nodes.begin(), options.nodes.end());
-    pushed = Client::ForAddress(options.admin)->PushExpert(request, kLoadTimeout);
+    pushed = Client::ForAddress(options.admin, options.tls)->PushExpert(request, kLoadTimeout);
   }
   if (!pushed.ok()) return Refused(terminal, options, pushed.status());
   if (options.json) {
@@ -124,8 +127,8 @@ struct PopOptions : AdminOptions {
 ExitCode RunPop(Context& context, const PopOptions& options) {
   Terminal& terminal = context.terminal;
   if (options.json) terminal.AnswerInJson();
-  const auto expert =
-      Client::ForAddress(options.admin)->PopExpert(options.name, options.version, kLoadTimeout);
+  const auto expert = Client::ForAddress(options.admin, options.tls)
+                          ->PopExpert(options.name, options.version, kLoadTimeout);
   if (!expert.ok()) return Refused(terminal, options, expert.status());
   if (options.json) {
     terminal.OutJson(ExpertJson(*expert));
@@ -181,7 +184,7 @@ void ShowVersions(Terminal& terminal, const AdminOptions& options, const Version
 
 ExitCode RunTraffic(Context& context, const TrafficOptions& options) {
   if (options.json) context.terminal.AnswerInJson();
-  const auto client = Client::ForAddress(options.admin);
+  const auto client = Client::ForAddress(options.admin, options.tls);
   absl::StatusOr<VersionList> versions;
   if (options.shares.empty() && !options.reset) {
     versions = client->ListVersions(options.domain, kTimeout);

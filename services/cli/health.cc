@@ -6,6 +6,7 @@
 #include "services/cli/call_status.h"
 #include "services/cli/client.h"
 #include "services/cli/command.h"
+#include "services/cli/connection.h"
 
 namespace ccoe::cli {
 namespace {
@@ -22,6 +23,7 @@ Exit codes: 0 serving; 1 not serving, or no such service; 3 no server there.
 
 struct Options {
   std::string server;
+  internal::v1::TlsConfig tls;
   std::string service;
   double timeout_seconds = 5;
   bool json = false;
@@ -29,7 +31,7 @@ struct Options {
 
 ExitCode RunHealth(Context& context, const Options& options) {
   if (options.json) context.terminal.AnswerInJson();
-  const auto client = Client::ForAddress(options.server);
+  const auto client = Client::ForAddress(options.server, options.tls);
   const auto serving = client->IsServing(options.service, absl::Seconds(options.timeout_seconds));
   if (!serving.ok()) {
     context.terminal.Fail(serving.status(),
@@ -54,6 +56,7 @@ void AddHealth(CLI::App& app, Action* action) {
   CLI::App* command = app.add_subcommand("health", "Ask a server whether it is serving");
   auto options = std::make_shared<Options>();
   command->add_option("--server", options->server, "Address, HOST:PORT")->required();
+  AddTlsOptions(command, &options->tls);
   command->add_option("--service", options->service,
                       "A service's name (default: the server as a whole)");
   command->add_option("--timeout", options->timeout_seconds, "Seconds to wait (default 5)")
