@@ -11,6 +11,7 @@ import re
 import time
 
 import api
+import http_client
 import monitoring
 import processes
 import prompts
@@ -96,18 +97,24 @@ def system(tmp_path_factory, model, experts, cli):
                         {"packages": [str(experts / "birds")]}], DEEP,
         router={"limits": {"max_active_requests": MAX_ACTIVE},
                 "api_keys": str(folder / "keys.json")})
-    prometheus = None
+    gateway = prometheus = None
     try:
         with api.Client(deployment.router.listen, api_key=added.stdout.strip()) as client:
             processes.wait_until(lambda: client.ready_domains() == {"sql", "birds", "general"},
                                  what="that all experts are ready")
+            gateway = processes.Process(folder, "ccoe-gateway", {
+                "router": deployment.router.listen, "http": {"listen": processes.LOCAL}})
+            assert http_client.request(gateway.http, "GET", "/healthz")[0] == 200
             prometheus = monitoring.Prometheus(folder, {
+                "gateway": [gateway.metrics],
                 "router": [deployment.router.metrics], "backbone": [deployment.backbone.metrics],
                 "expert": [expert.metrics for expert in deployment.experts]})
             yield deployment, prometheus, client
     finally:
         if prometheus is not None:
             prometheus.stop()
+        if gateway is not None:
+            gateway.kill()
         deployment.kill()
 
 
