@@ -2,6 +2,9 @@
 
 #include <prometheus/text_serializer.h>
 
+#include <array>
+#include <atomic>
+
 #include "absl/time/clock.h"
 #include "common/base/mutex.h"
 #include "common/telemetry/expert_families.h"
@@ -90,6 +93,7 @@ struct Metrics::State : prometheus::Collectable {
   std::array<Counter*, 2> stalls;  // by Stream; both exist, one of them may not be shown
   Gauge& draining;
   prometheus::Family<Counter>& http_requests;
+  std::array<std::atomic<int64_t>, 3> total_tokens = {};  // by TokenKind
 
   mutable base::Mutex mutex;
   std::function<GaugeValues()> source ABSL_GUARDED_BY(mutex);
@@ -248,9 +252,14 @@ void Metrics::CountCancellation(CancelCause cause) {
 }
 
 void Metrics::AddTokens(const ExpertLabels& expert, TokenKind kind, int64_t tokens) {
+  state_->total_tokens[static_cast<size_t>(kind)] += tokens;
   state_->experts->With(expert, [&](auto& children) {
     children.tokens[static_cast<size_t>(kind)]->Increment(static_cast<double>(tokens));
   });
+}
+
+int64_t Metrics::TotalTokens(TokenKind kind) const {
+  return state_->total_tokens[static_cast<size_t>(kind)];
 }
 
 void Metrics::CountExpertSwitch() { state_->switches.Increment(); }

@@ -110,6 +110,8 @@ class Metrics {
   void CountRejection(base::Reason reason);
   void CountCancellation(CancelCause cause);
   void AddTokens(const ExpertLabels& expert, TokenKind kind, int64_t tokens);
+  // Of all experts since the start.
+  int64_t TotalTokens(TokenKind kind) const;
   void CountExpertSwitch();
 
   // The engine's and its links'.

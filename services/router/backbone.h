@@ -50,17 +50,22 @@ struct CatalogEntry {
   std::vector<std::string> nodes;
 };
 
-// An expert process that is connected, whatever it serves.
+// An expert process, whatever it serves.
 struct ExpertProcess {
   std::string address;
-  int layer_begin = 0;  // the first that it computes
+  int layer_begin = 0;                      // the first that it computes
+  std::vector<runtime::ExpertKey> experts;  // of one that is away those that it had
 };
 
 // What a backbone can do and do with whom; immutable, replaced as a whole when anything changes.
 struct Catalog {
   ModelDescription model;
-  std::vector<CatalogEntry> experts;     // `general` included
-  std::vector<ExpertProcess> processes;  // of a backbone elsewhere
+  std::vector<CatalogEntry> experts;  // `general` included
+  // Of a backbone elsewhere: what it serves itself, and the expert processes that are connected and
+  // those that are not.
+  std::vector<runtime::ExpertKey> backbone_experts;
+  std::vector<ExpertProcess> processes;
+  std::vector<ExpertProcess> absent_processes;
 };
 
 struct TokenPiece {
@@ -96,6 +101,8 @@ class Backbone {
   virtual runtime::EngineStats Stats() const = 0;
   // Whether this process computes: then the memory in Stats is its own.
   virtual bool IsInThisProcess() const = 0;
+  // Where the process is that computes; empty for this one.
+  virtual std::string Address() const = 0;
   // The bytes of a token; empty for control tokens and where the backbone does not tell.
   virtual std::string TokenBytes(int32_t id) const = 0;
 

@@ -11,6 +11,7 @@
 #include "services/router/call_info.h"
 #include "services/router/catalog.h"
 #include "services/router/convert.h"
+#include "services/router/status_report.h"
 #include "services/router/validation.h"
 
 namespace ccoe::router {
@@ -71,6 +72,16 @@ class CatalogService final : public v1::CatalogService::CallbackService {
       response->set_max_output_tokens(limits.max_output_tokens);
       *response->mutable_max_queue_time() = rpc::ToProto(limits.max_queue_time);
       *response->mutable_max_request_time() = rpc::ToProto(limits.max_request_time);
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
+                                      const v1::GetStatusRequest* request,
+                                      v1::GetStatusResponse* response) override {
+    return Answer("GetStatus", context, *request, [&] {
+      *response = StatusReport(&core_);
+      response->mutable_started_at()->set_seconds(absl::ToUnixSeconds(started_at_));
       return absl::OkStatus();
     });
   }

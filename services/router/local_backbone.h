@@ -53,6 +53,7 @@ class LocalBackbone final : public Backbone, public ExpertHost {
   absl::Status Health() const override { return absl::OkStatus(); }
   runtime::EngineStats Stats() const override { return engine_->Stats(); }
   bool IsInThisProcess() const override { return true; }
+  std::string Address() const override { return ""; }
   std::string TokenBytes(int32_t id) const override;
   void Tokenize(runtime::PromptInput input, absl::Time deadline,
                 std::function<void(absl::StatusOr<std::vector<TokenPiece>>)> done) override;

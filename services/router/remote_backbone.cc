@@ -155,6 +155,7 @@ class RemoteBackbone::Impl {
     base::MutexLock lock(&mutex_);
     catalog_.ForgetWeight(expert);
   }
+  const std::string& address() const { return options_.address; }
   absl::Status Health() const {
     base::MutexLock lock(&mutex_);
     return health_;
@@ -363,6 +364,7 @@ void RemoteBackbone::ForgetWeight(const runtime::ExpertKey& expert) { impl_->For
 std::shared_ptr<const Catalog> RemoteBackbone::GetCatalog() const { return impl_->GetCatalog(); }
 absl::Status RemoteBackbone::Health() const { return impl_->Health(); }
 runtime::EngineStats RemoteBackbone::Stats() const { return impl_->Stats(); }
+std::string RemoteBackbone::Address() const { return impl_->address(); }
 std::string RemoteBackbone::TokenBytes(int32_t id) const { return impl_->TokenBytes(id); }
 
 void RemoteBackbone::Tokenize(runtime::PromptInput input, absl::Time deadline,

@@ -47,6 +47,7 @@ class RemoteBackbone final : public Backbone {
   absl::Status Health() const override;
   runtime::EngineStats Stats() const override;
   bool IsInThisProcess() const override { return false; }
+  std::string Address() const override;
   std::string TokenBytes(int32_t id) const override;
   void Tokenize(runtime::PromptInput input, absl::Time deadline,
                 std::function<void(absl::StatusOr<std::vector<TokenPiece>>)> done) override;

@@ -34,6 +34,20 @@ CatalogEntry EntryOf(const internal::v1::ExpertStatus& status) {
   return entry;
 }
 
+// The experts that have a replica there, whether it is connected or not.
+std::vector<runtime::ExpertKey> ExpertsAt(absl::string_view replica_id,
+                                          const internal::v1::WatchResponse& response) {
+  std::vector<runtime::ExpertKey> experts;
+  for (const internal::v1::ExpertStatus& status : response.experts()) {
+    for (const internal::v1::ExpertReplica& replica : status.replicas()) {
+      if (replica.id() == replica_id) {
+        experts.push_back(rpc::ExpertInfoOf(status.description()).key);
+      }
+    }
+  }
+  return experts;
+}
+
 }  // namespace
 
 std::vector<CatalogEntry> EntriesOf(const internal::v1::WatchResponse& response) {
@@ -54,9 +68,11 @@ void RemoteCatalog::Update(const ModelDescription& model, std::vector<CatalogEnt
     entry.active_requests = RequestsOf(entry.info);
   }
   for (const internal::v1::ExpertProcess& process : response.processes()) {
-    if (!process.connected()) continue;
-    catalog->processes.push_back({process.address(), process.layer_begin()});
+    auto& processes = process.connected() ? catalog->processes : catalog->absent_processes;
+    processes.push_back(
+        {process.address(), process.layer_begin(), ExpertsAt(process.address(), response)});
   }
+  catalog->backbone_experts = ExpertsAt(kInBackbone, response);
   catalog_ = std::move(catalog);
 }
 

@@ -434,5 +434,30 @@ TEST_F(GenerationServiceTest, TheCatalogDescribesExpertsAndModel) {
   EXPECT_EQ(info.max_prompt_tokens(), kContext - 1);
 }
 
+TEST_F(GenerationServiceTest, TheStatusTellsTheServerAndItsWork) {
+  Start();
+  const auto stub = v1::CatalogService::NewStub(channel_);
+  v1::GetStatusResponse before;
+  grpc::ClientContext before_context;
+  ASSERT_TRUE(stub->GetStatus(&before_context, {}, &before).ok());
+  EXPECT_GT(before.started_at().seconds(), 0);
+  EXPECT_EQ(before.generated_tokens(), 0);
+  ASSERT_EQ(before.nodes_size(), 1);
+  EXPECT_EQ(before.nodes(0).role(), v1::NODE_ROLE_SERVER);
+  EXPECT_TRUE(before.nodes(0).healthy());
+  ASSERT_EQ(before.nodes(0).experts_size(), 3);
+  EXPECT_EQ(before.nodes(0).experts(0).name(), "general");
+  EXPECT_GT(before.nodes(0).load().kv_blocks_total(), 0);
+  EXPECT_EQ(before.nodes(0).load().kv_blocks_used(), 0);
+
+  v1::GenerateResponse answer;
+  ASSERT_TRUE(Generate(Request("hello"), &answer).ok());
+  v1::GetStatusResponse after;
+  grpc::ClientContext after_context;
+  ASSERT_TRUE(stub->GetStatus(&after_context, {}, &after).ok());
+  EXPECT_EQ(after.prompt_tokens(), answer.finished().usage().prompt_tokens());
+  EXPECT_EQ(after.generated_tokens(), answer.finished().usage().completion_tokens());
+}
+
 }  // namespace
 }  // namespace ccoe::router

@@ -390,5 +390,39 @@ TEST_F(SplitAdminTest, AProcessMayDieBetween) {
   EXPECT_EQ(Pop("tiny-lora", "1.0.0").code(), absl::StatusCode::kFailedPrecondition);
 }
 
+TEST_F(SplitAdminTest, TheStatusTellsWhichProcessIsAway) {
+  Start(2);
+  ASSERT_TRUE(PushTo(TinyFolder("llama_lora"), {Address(1)}).ok());
+  const auto status = [&] {
+    v1::GetStatusResponse response;
+    grpc::ClientContext context;
+    EXPECT_TRUE(catalog_->GetStatus(&context, {}, &response).ok());
+    return response;
+  };
+  ASSERT_TRUE(Eventually([&] { return status().nodes(3).experts_size() == 2; }));
+  const v1::GetStatusResponse before = status();
+  ASSERT_EQ(before.nodes_size(), 4);
+  EXPECT_EQ(before.nodes(0).role(), v1::NODE_ROLE_ROUTER);
+  EXPECT_EQ(before.nodes(1).role(), v1::NODE_ROLE_BACKBONE);
+  EXPECT_EQ(before.nodes(1).address(), AddressIn(backbone_->ReadyLine()));
+  EXPECT_TRUE(before.nodes(1).healthy());
+  EXPECT_GT(before.nodes(1).load().kv_blocks_total(), 0);
+  EXPECT_EQ(before.nodes(2).address(), Address(0));
+  EXPECT_EQ(before.nodes(2).experts_size(), 1);
+  EXPECT_EQ(before.nodes(3).role(), v1::NODE_ROLE_EXPERT);
+  EXPECT_EQ(before.nodes(3).address(), Address(1));
+  EXPECT_TRUE(before.nodes(3).healthy());
+  EXPECT_EQ(before.nodes(3).experts(1).name(), "tiny-lora");
+
+  experts_.pop_back();
+  ASSERT_TRUE(Eventually([&] { return !status().nodes(3).healthy(); }));
+  EXPECT_EQ(status().nodes(3).experts_size(), 2);  // that it had
+  EXPECT_TRUE(status().nodes(2).healthy());
+  backbone_.reset();
+  ASSERT_TRUE(Eventually([&] { return !status().nodes(1).healthy(); }));
+  EXPECT_FALSE(status().nodes(1).has_load());
+  EXPECT_FALSE(status().nodes(2).healthy());
+}
+
 }  // namespace
 }  // namespace ccoe::testing

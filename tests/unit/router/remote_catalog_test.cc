@@ -55,6 +55,11 @@ TEST(RemoteCatalogTest, TellsWhoServesAndWhoCould) {
   EXPECT_FALSE(catalog.experts[1].info.healthy);
   ASSERT_EQ(catalog.processes.size(), 1u);
   EXPECT_EQ(catalog.processes[0].layer_begin, 18);
+  EXPECT_THAT(catalog.processes[0].experts, ElementsAre(runtime::ExpertKey{"law", "1"}));
+  ASSERT_EQ(catalog.absent_processes.size(), 1u);
+  EXPECT_THAT(catalog.absent_processes[0].experts,
+              ElementsAre(runtime::ExpertKey{"law", "1"}, runtime::ExpertKey{"law", "2"}));
+  EXPECT_THAT(catalog.backbone_experts, ElementsAre(runtime::ExpertKey{"law", "1"}));
 }
 
 TEST(RemoteCatalogTest, WhatIsTheRoutersOwnStays) {

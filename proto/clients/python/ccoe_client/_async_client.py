@@ -12,6 +12,8 @@ from ccoe.v1.catalog_service_pb2 import (
     GetModelRequest,
     GetServerInfoRequest,
     GetServerInfoResponse,
+    GetStatusRequest,
+    GetStatusResponse,
     ListExpertsRequest,
     ModelInfo,
 )
@@ -113,6 +115,10 @@ class AsyncClient(BaseClient):
     async def server_info(self, **options: Unpack[CallOptions]) -> GetServerInfoResponse:
         """The server's version and limits."""
         return await self._call(self._catalog.GetServerInfo, GetServerInfoRequest(), options)
+
+    async def status(self, **options: Unpack[CallOptions]) -> GetStatusResponse:
+        """What runs now: the processes behind the server and its work so far."""
+        return await self._call(self._catalog.GetStatus, GetStatusRequest(), options)
 
     async def _call(self, method: Any, request: Any, options: Mapping[str, Any]) -> Any:
         attempts, metadata = self._attempts(options), self._metadata(options)

@@ -59,6 +59,7 @@ ANSWERS = {
     "ListExperts": catalog.ListExpertsResponse(experts=[catalog.Expert(name="sql")]),
     "GetModel": catalog.GetModelResponse(model=catalog.ModelInfo(layers=30)),
     "GetServerInfo": catalog.GetServerInfoResponse(version="1.2.3"),
+    "GetStatus": catalog.GetStatusResponse(active_requests=3),
 }
 
 

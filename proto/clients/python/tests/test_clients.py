@@ -51,8 +51,10 @@ def test_every_other_method(server, connect):
         assert [expert.name for expert in client.experts("sql")] == ["sql"]
         assert client.model().layers == 30
         assert client.server_info().version == "1.2.3"
+        assert client.status().active_requests == 3
     assert [seen.method for seen in server.seen] == [
         "Score", "Route", "Tokenize", "CountTokens", "ListExperts", "GetModel", "GetServerInfo",
+        "GetStatus",
     ]  # fmt: skip
     assert server.seen[4].request.domain == "sql"
 
