@@ -14,7 +14,7 @@ observe: build ## serve with some load and a Prometheus beside it, until Ctrl-C
 	@deploy/observe/observe.sh build/bin "$$(deploy/dev/fetch-model.sh)" "$$(deploy/dev/fetch-prometheus.sh)"
 
 test: ## build everything and run every test
-	@deploy/dev/bootstrap.sh build
+	@deploy/dev/bootstrap.sh build test
 	@deploy/dev/build.sh release
 	@deploy/dev/test.sh release
 

@@ -2,7 +2,7 @@
 # Checks that this machine can build and run the project, and installs the Debian packages that are
 # missing, after asking once.
 #
-# usage: bootstrap.sh GROUP...     GROUP: build, lint, bench
+# usage: bootstrap.sh GROUP...     GROUP: build, test, lint, bench
 #
 # YES=1 answers the question; without a terminal CI=true does the same.
 
@@ -13,6 +13,7 @@ readonly build_packages=(
   libpcre2-dev libprotobuf-dev libssl-dev libutf8proc-dev make mold ninja-build nlohmann-json3-dev pkg-config
   prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc python3-venv zlib1g-dev
 )
+readonly test_packages=(chromium)
 readonly lint_packages=(clang clang-format clang-tidy libclang-rt-14-dev)
 readonly bench_packages=(libbenchmark-dev libopenblas-dev)
 
@@ -67,9 +68,10 @@ main() {
   for group in "$@"; do
     case "$group" in
       build) wanted+=("${build_packages[@]}") ;;
+      test) wanted+=("${test_packages[@]}") ;;
       lint) wanted+=("${lint_packages[@]}") ;;
       bench) wanted+=("${bench_packages[@]}") ;;
-      *) die "unknown group of packages '$group' (build, lint, bench)" ;;
+      *) die "unknown group of packages '$group' (build, test, lint, bench)" ;;
     esac
   done
   check_machine
