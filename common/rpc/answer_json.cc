@@ -54,6 +54,8 @@ std::string StateName(v1::VersionState state) {
   return EnumWord(v1::VersionState_Name(state), "VERSION_STATE_");
 }
 
+std::string RoleName(v1::NodeRole role) { return EnumWord(v1::NodeRole_Name(role), "NODE_ROLE_"); }
+
 double Milliseconds(const google::protobuf::Duration& duration) {
   return static_cast<double>(duration.seconds()) * 1e3 + duration.nanos() / 1e6;
 }

@@ -26,6 +26,8 @@ std::string ReasonName(v1::FinishReason reason);
 // "ready", "unavailable", "loading", "draining".
 std::string StateName(v1::ExpertState state);
 std::string StateName(v1::VersionState state);  // "loading", "serving", "draining"
+// "server", "router", "backbone", "expert".
+std::string RoleName(v1::NodeRole role);
 
 double Milliseconds(const google::protobuf::Duration& duration);
 

@@ -13,9 +13,10 @@ readonly build_packages=(
   libpcre2-dev libprotobuf-dev libssl-dev libutf8proc-dev make mold ninja-build nlohmann-json3-dev pkg-config
   prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc python3-venv zlib1g-dev
 )
-# What the examples in docs/examples are built with, in the languages that the build itself is not.
+# What the examples in docs/examples are built with, in the languages that the build itself is not,
+# and the browser that shows the playground.
 readonly test_packages=(
-  golang-github-golang-protobuf-1-5-dev golang-go golang-google-grpc-dev libgeronimo-annotation-1.3-spec-java
+  chromium golang-github-golang-protobuf-1-5-dev golang-go golang-google-grpc-dev libgeronimo-annotation-1.3-spec-java
   libgrpc-java libguava-java libnetty-java libperfmark-java libprotobuf-java openjdk-17-jdk-headless
   protobuf-compiler-grpc-java-plugin protoc-gen-go-1-5 ruby-grpc
 )

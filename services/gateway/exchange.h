@@ -16,6 +16,7 @@ struct HttpRequest {
   std::string request_id;     // valid; made where the client gave none
   std::string traceparent;    // valid, or empty
   std::string authorization;  // as it came; empty: none
+  std::string if_none_match;  // as it came
 };
 
 // A whole answer. The connection adds Date, Content-Length, Connection and X-Request-Id.

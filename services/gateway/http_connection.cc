@@ -53,6 +53,7 @@ HttpRequest Describe(http::request<http::string_body>&& message) {
   if (rpc::IsValidTraceparent(trace)) request.traceparent = std::string(trace);
   const std::string_view authorization = View(message[http::field::authorization]);
   if (IsHeaderValue(authorization)) request.authorization = std::string(authorization);
+  request.if_none_match = std::string(View(message[http::field::if_none_match]));
   request.body = std::move(message.body());
   return request;
 }

@@ -1,3 +1,4 @@
+#include <memory>
 #include <set>
 #include <utility>
 
@@ -52,6 +53,81 @@ Json ServerInfoJson(const v1::GetServerInfoResponse& server) {
           {"max_request_time_ms", rpc::Milliseconds(server.max_request_time())}};
 }
 
+Json NodeJson(const v1::Node& node) {
+  Json json = {{"role", rpc::RoleName(node.role())}, {"address", node.address()},
+               {"healthy", node.healthy()},          {"message", node.message()},
+               {"experts", Json::array()},           {"load", nullptr}};
+  for (const v1::ServedExpert& expert : node.experts()) {
+    json["experts"].push_back({{"name", expert.name()},
+                               {"version", expert.version()},
+                               {"domain", expert.domain()},
+                               {"active_requests", expert.active_requests()}});
+  }
+  if (node.has_load()) {
+    json["load"] = {{"sessions_running", node.load().sessions_running()},
+                    {"sessions_waiting", node.load().sessions_waiting()},
+                    {"kv_blocks_total", node.load().kv_blocks_total()},
+                    {"kv_blocks_used", node.load().kv_blocks_used()}};
+  }
+  return json;
+}
+
+Json StatusJson(const v1::GetStatusResponse& status) {
+  Json json = {{"started_at_s", status.started_at().seconds()},
+               {"active_requests", status.active_requests()},
+               {"prompt_tokens", status.prompt_tokens()},
+               {"cached_tokens", status.cached_tokens()},
+               {"generated_tokens", status.generated_tokens()},
+               {"nodes", Json::array()}};
+  for (const v1::Node& node : status.nodes()) json["nodes"].push_back(NodeJson(node));
+  return json;
+}
+
+// The lookups behind GET /v1/ccoe/status, one after the other. What a router cannot tell while its
+// backbone is away is null.
+class StatusLookup : public std::enable_shared_from_this<StatusLookup> {
+ public:
+  StatusLookup(RouterClient& router, std::shared_ptr<Exchange> exchange)
+      : router_(router), exchange_(std::move(exchange)) {}
+
+  void Start() {
+    router_.GetStatus(exchange_->request(), [self = shared_from_this()](const auto& status) {
+      if (!status.ok()) return self->exchange_->Respond(ErrorResponse(status.status()));
+      self->json_ = StatusJson(*status);
+      self->AddExperts();
+    });
+  }
+
+ private:
+  void AddExperts() {
+    router_.ListExperts(exchange_->request(), [self = shared_from_this()](const auto& list) {
+      Json& experts = self->json_["experts"];
+      if (list.ok()) {
+        experts = Json::array();
+        for (const v1::Expert& expert : list->experts()) experts.push_back(rpc::ExpertJson(expert));
+      }
+      self->AddModel();
+    });
+  }
+  void AddModel() {
+    router_.GetModel(exchange_->request(), [self = shared_from_this()](const auto& model) {
+      self->json_["model"] = model.ok() ? ModelInfoJson(model->model()) : Json();
+      self->AddServer();
+    });
+  }
+  void AddServer() {
+    router_.GetServerInfo(exchange_->request(), [self = shared_from_this()](const auto& server) {
+      if (!server.ok()) return self->exchange_->Respond(ErrorResponse(server.status()));
+      self->json_["server"] = ServerInfoJson(*server);
+      RespondJson(*self->exchange_, self->json_);
+    });
+  }
+
+  RouterClient& router_;
+  const std::shared_ptr<Exchange> exchange_;
+  Json json_;
+};
+
 // Calls `answer` with the result of a lookup, or responds with its error.
 template <typename Response, typename Answer>
 RouterClient::Done<Response> OrError(std::shared_ptr<Exchange> exchange, Answer answer) {
@@ -100,28 +176,7 @@ void HandleRoute(HandlerContext& context, std::shared_ptr<Exchange> exchange, co
 }
 
 void HandleStatus(HandlerContext& context, std::shared_ptr<Exchange> exchange, const std::string&) {
-  const auto json = std::make_shared<Json>();
-  const auto with_server = [exchange, json](const v1::GetServerInfoResponse& server) {
-    (*json)["server"] = ServerInfoJson(server);
-    RespondJson(*exchange, *json);
-  };
-  const auto with_model = [&context, exchange, json,
-                           with_server](const v1::GetModelResponse& model) {
-    (*json)["model"] = ModelInfoJson(model.model());
-    context.router.GetServerInfo(exchange->request(),
-                                 OrError<v1::GetServerInfoResponse>(exchange, with_server));
-  };
-  context.router.ListExperts(
-      exchange->request(), OrError<v1::ListExpertsResponse>(
-                               exchange, [&context, exchange, json, with_model](const auto& list) {
-                                 Json& experts = (*json)["experts"] = Json::array();
-                                 for (const v1::Expert& expert : list.experts()) {
-                                   experts.push_back(rpc::ExpertJson(expert));
-                                 }
-                                 context.router.GetModel(
-                                     exchange->request(),
-                                     OrError<v1::GetModelResponse>(exchange, with_model));
-                               }));
+  std::make_shared<StatusLookup>(context.router, std::move(exchange))->Start();
 }
 
 void HandleHealth(HandlerContext& context, std::shared_ptr<Exchange> exchange, const std::string&) {

@@ -255,6 +255,14 @@ std::shared_ptr<Call> RouterClient::GetServerInfo(const HttpRequest& http,
       std::move(done));
 }
 
+std::shared_ptr<Call> RouterClient::GetStatus(const HttpRequest& http,
+                                              Done<v1::GetStatusResponse> done) {
+  return CallUnary<v1::GetStatusResponse>(
+      state_->loop, http, kLookupTime, v1::GetStatusRequest(),
+      [this](auto... arguments) { state_->catalog.async()->GetStatus(arguments...); },
+      std::move(done));
+}
+
 std::shared_ptr<Call> RouterClient::CheckHealth(const HttpRequest& http,
                                                 std::function<void(const absl::Status&)> done) {
   using Response = grpc::health::v1::HealthCheckResponse;

@@ -67,6 +67,7 @@ class RouterClient {
   std::shared_ptr<Call> GetModel(const HttpRequest& http, Done<v1::GetModelResponse> done);
   std::shared_ptr<Call> GetServerInfo(const HttpRequest& http,
                                       Done<v1::GetServerInfoResponse> done);
+  std::shared_ptr<Call> GetStatus(const HttpRequest& http, Done<v1::GetStatusResponse> done);
   // grpc.health.v1: OK while the router serves.
   std::shared_ptr<Call> CheckHealth(const HttpRequest& http,
                                     std::function<void(const absl::Status&)> done);

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "services/gateway/http_error.h"
+#include "services/gateway/playground.h"
 
 namespace ccoe::gateway {
 namespace {
@@ -22,6 +23,13 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/v1/ccoe/route", HandleRoute},
     {"GET", "/v1/ccoe/status", HandleStatus},
     {"GET", "/healthz", HandleHealth},
+    {"GET", "/", HandlePlayground},
+    {"GET", "/playground.css", HandlePlayground},
+    {"GET", "/playground.js", HandlePlayground},
+    {"GET", "/answer.js", HandlePlayground},
+    {"GET", "/api.js", HandlePlayground},
+    {"GET", "/dom.js", HandlePlayground},
+    {"GET", "/system.js", HandlePlayground},
 });
 
 int HexValue(char c) {

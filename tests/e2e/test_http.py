@@ -193,6 +193,10 @@ def test_route_and_status(serve):
     assert status == 200
     assert {"sql", "birds", "general"} <= {expert["domain"] for expert in told["experts"]}
     assert told["model"]["layers"] > 0 and told["server"]["version"]
+    [node] = told["nodes"]
+    assert (node["role"], node["healthy"]) == ("server", True)
+    assert {expert["domain"] for expert in node["experts"]} == {"sql", "birds", "general"}
+    assert node["load"]["kv_blocks_total"] > 0
     assert http_client.request(serve.http, "GET", "/healthz")[2] == {"status": "ok"}
 
 

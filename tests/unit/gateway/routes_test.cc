@@ -1,6 +1,9 @@
 #include "services/gateway/routes.h"
 
+#include <string>
+
 #include "gtest/gtest.h"
+#include "services/gateway/playground.h"
 
 namespace ccoe::gateway {
 namespace {
@@ -25,6 +28,15 @@ TEST(FindRouteTest, TellsWhatAPathAllows) {
   EXPECT_EQ(wrong.route, nullptr);
   EXPECT_EQ(wrong.allow, "GET, HEAD, OPTIONS");
   EXPECT_EQ(FindRoute("GET", "/v1/chat/completions").allow, "POST, OPTIONS");
+}
+
+TEST(FindRouteTest, EveryFileOfThePageHasAPath) {
+  EXPECT_FALSE(Assets().empty());
+  for (const Asset& asset : Assets()) {
+    const std::string name = asset.name == "index.html" ? "" : std::string(asset.name);
+    EXPECT_NE(FindRoute("GET", "/" + name).route, nullptr) << name;
+    EXPECT_FALSE(asset.body.empty()) << name;
+  }
 }
 
 TEST(FindRouteTest, UnknownPathsAreOne) {
