@@ -19,8 +19,8 @@ QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 # What Prometheus adds to every series (deploy/prometheus).
 TARGET_LABELS = {"service", "instance"}
-SHOWS = ("rate", "ratio", "percentiles", "value", "highest", "lowest", "since")
-GAUGES = {"value": "sum", "highest": "max", "lowest": "min", "since": "max"}
+SHOWS = ("rate", "ratio", "percentiles", "value", "highest", "lowest", "since", "until")
+GAUGES = {"value": "sum", "highest": "max", "lowest": "min", "since": "max", "until": "min"}
 OPTIONS = {"row", "title", "unit", "kind", "width", "by", "only", "of", "healthy", "names"}
 
 
@@ -64,7 +64,8 @@ class Queries:
                     for name, value in QUANTILES.items()]
         series = self._series(metric, {"gauge"}, by, panel.get("only"))
         expression = f"{GAUGES[show]}{by_clause(by)} ({series})"
-        return [(f"time() - {expression}" if show == "since" else expression, legend or panel["title"])]
+        from_now = {"since": f"time() - {expression}", "until": f"{expression} - time()"}
+        return [(from_now.get(show, expression), legend or panel["title"])]
 
     def _series(self, name, types, by, only=None):
         """A metric with its selectors, after a look at its type and labels."""

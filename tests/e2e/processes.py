@@ -116,9 +116,9 @@ class Process:
 class Deployment:
     """Router, backbone and expert processes that form one service."""
 
-    def __init__(self, folder, model, experts, layers, kv_cache_mib=160, router=None):
-        """`experts`: one {"packages": [...], "general": bool} for each expert process; `router`: what
-        its configuration has besides."""
+    def __init__(self, folder, model, experts, layers, kv_cache_mib=160, router=None, backbone=None):
+        """`experts`: one {"packages": [...], "general": bool} for each expert process; `router` and
+        `backbone`: what their configurations have besides."""
         self._folder, self._model, self._kv_cache_mib = folder, model, kv_cache_mib
         self._layers = layers
         self.experts, self.backbone, self.router = [], None, None
@@ -127,7 +127,7 @@ class Deployment:
                 self.experts.append(self.start_expert(index, expert))
             self.backbone = Process(folder, "ccoe-backbone", {
                 "engine": self._engine(), "layers": layers,
-                "peers": [{"address": expert.listen} for expert in self.experts]})
+                "peers": [{"address": expert.listen} for expert in self.experts], **(backbone or {})})
             self.router = Process(folder, "ccoe-router",
                                   {"backbone": self.backbone.listen, **(router or {})})
         except BaseException:

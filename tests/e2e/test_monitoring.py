@@ -11,6 +11,7 @@ import re
 import time
 
 import api
+import certificates
 import http_client
 import monitoring
 import processes
@@ -92,11 +93,14 @@ def system(tmp_path_factory, model, experts, cli):
     folder = tmp_path_factory.mktemp("monitored")
     added = cli("keys", "add", folder / "keys.json", "--name", "team")
     assert added.returncode == 0, added.stderr
+    authority = certificates.new_authority()
     deployment = processes.Deployment(
         folder, model, [{"packages": [str(experts / "sql")], "general": True},
                         {"packages": [str(experts / "birds")]}], DEEP,
         router={"limits": {"max_active_requests": MAX_ACTIVE},
-                "api_keys": str(folder / "keys.json")})
+                "api_keys": str(folder / "keys.json"),
+                "peer_tls": {"ca": certificates.write_ca(folder, authority)}},
+        backbone={"server": {"tls": certificates.write_identity(folder, authority, "backbone")}})
     gateway = prometheus = None
     try:
         with api.Client(deployment.router.listen, api_key=added.stdout.strip()) as client:

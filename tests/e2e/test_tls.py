@@ -7,33 +7,19 @@ import grpc
 import processes
 import prompts
 import pytest
-import trustme
+from certificates import new_authority, write_ca, write_identity
 
 DEPTH = 18
 
 
 @pytest.fixture(scope="module")
 def authority():
-    return trustme.CA()
+    return new_authority()
 
 
 @pytest.fixture(scope="module")
 def stranger():
-    return trustme.CA()
-
-
-def write_ca(folder, authority):
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    return str(folder / "ca.pem")
-
-
-def write_identity(folder, authority, name, **life):
-    """The TlsConfig of a process that is `name`; the files are written anew each time."""
-    certificate = authority.issue_cert("localhost", "127.0.0.1", common_name=name, **life)
-    certificate.private_key_pem.write_to_path(folder / f"{name}.key")
-    pem = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-    (folder / f"{name}.pem").write_bytes(pem)
-    return {"certificate": str(folder / f"{name}.pem"), "private_key": str(folder / f"{name}.key")}
+    return new_authority()
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +97,7 @@ def test_a_renewed_certificate_needs_no_restart(system, authority):
     name = "ccoe_certificate_expiry_timestamp_seconds"
     before = router.scrape()[name]
     assert before > time.time()
-    # trustme's certificates end at one time, so another authority's tells the new one.
-    renewed = trustme.CA()
+    renewed = new_authority()
     write_identity(folder, renewed, "router-port")
 
     def served():

@@ -23,6 +23,7 @@ std::string TextOf(const std::string& service) {
   Metrics metrics({.service = service, .version = "1", .arithmetic = "exact"});
   metrics.SetModel("tiny", "llama", "sha256:0");
   metrics.CountHttpRequest("/v1/models", 200);
+  metrics.WatchCertificate([] { return absl::UnixEpoch(); });
   metrics.SetGaugeSource([] {
     GaugeValues values;
     values.experts = {{"sql", "sql", "1", true}};
