@@ -18,7 +18,7 @@ finished, exit code 0. `ccoe serve --http` serves the same from one process.
 
 Examples:
   ccoe-gateway --router 127.0.0.1:50051 --http 127.0.0.1:8080
-  ccoe-gateway --router router:50051 --http :8080 --metrics-listen :9464 --log-json
+  ccoe-gateway --router router:50051 --http :8080 --allow-unauthenticated --metrics-listen :9464
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \
     -d '{"model": "auto", "messages": [{"role": "user", "content": "What is a tort?"}]}'
 
