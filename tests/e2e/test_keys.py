@@ -145,7 +145,8 @@ REFUSED = [
     ("ccoe-router", ["--backbone", "127.0.0.1:1", "--listen", "0.0.0.0:0"], "server.listen"),
     ("ccoe-router", ["--backbone", "127.0.0.1:1", "--admin-listen", ":0"], "admin_listen"),
     ("ccoe-backbone", ["--model", "MODEL", "--listen", "[::]:0"], "server.listen"),
-    ("ccoe-expert", ["--model", "MODEL", "--listen", "0.0.0.0:0"], "server.listen"),
+    ("ccoe-expert", ["--model", "MODEL", "--general", "--layer-begin", "18", "--listen", "0.0.0.0:0"],
+     "server.listen"),
 ]
 
 
