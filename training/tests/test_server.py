@@ -46,20 +46,30 @@ RECORDS = {"sql": SQL, "law": LAW, "code": CODE}
 
 
 @pytest.fixture(scope="module")
-def server():
+def addresses():
     program = Path(os.environ["CCOE_BIN"])
     program = program / "ccoe" if program.is_dir() else program
     experts = TRAINING.parent / "deploy" / "experts"
     command = [program, "serve", "--model", os.environ["CCOE_MODEL"], "--experts", experts,
-               "--listen", "127.0.0.1:0", "--threads", "1"]  # fmt: skip
+               "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--threads", "1"]  # fmt: skip
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     line = process.stdout.readline()
     assert line.startswith("listening "), line
-    yield dict(pair.split("=", 1) for pair in line.split()[1:])["listen"]
+    yield dict(pair.split("=", 1) for pair in line.split()[1:])
     process.terminate()
     process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server(addresses):
+    return addresses["listen"]
+
+
+@pytest.fixture(scope="module")
+def http(addresses):
+    return addresses["http"]
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +135,76 @@ def test_lm_eval_adapter(server):
     asked = ("One, two, three,", {"until": [","], "max_gen_toks": 5})
     [text] = model.generate_until(instances("generate_until", asked))
     assert text and "," not in text
+
+
+def tokenizer_of(model, folder):
+    """The model's tokenizer as a folder of transformers': what lm-eval counts contexts with."""
+    gguf, tokenizers = pytest.importorskip("gguf"), pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    fields = gguf.GGUFReader(model).fields
+
+    def texts(name):
+        field = fields[f"tokenizer.ggml.{name}"]
+        return [bytes(field.parts[i]).decode() for i in field.data]
+
+    vocabulary = {token: i for i, token in enumerate(texts("tokens"))}
+    merges = [tuple(merge.split(" ")) for merge in texts("merges")]
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
+    steps = tokenizers.pre_tokenizers
+    made.pre_tokenizer = steps.Sequence(
+        [steps.Digits(individual_digits=True), steps.ByteLevel(add_prefix_space=False)]
+    )
+    made.decoder = tokenizers.decoders.ByteLevel()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<|im_start|>", eos_token="<|im_end|>"
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+CHOICES = [
+    {"q": "The capital of France is", "choices": [" Paris", " cheese", " seven"], "gold": 0},
+    {"q": "One, two, three,", "choices": [" blue", " four", " table"], "gold": 1},
+    {"q": "The opposite of hot is", "choices": [" Paris", " banana", " cold"], "gold": 2},
+]
+
+
+def test_lm_eval_local_completions(http, tmp_path):
+    """The harness's own client of OpenAI's API, on a task over a local file."""
+    lm_eval = pytest.importorskip("lm_eval")
+    from lm_eval.tasks import TaskManager
+
+    documents = tmp_path / "documents.jsonl"
+    documents.write_text("".join(json.dumps(each) + "\n" for each in CHOICES))
+    task = {
+        "task": "local_choice",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(documents)}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{q}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{gold}}",
+        "target_delimiter": "",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "metadata": {"version": 1.0},
+    }
+    (tmp_path / "task.yaml").write_text(json.dumps(task))
+    found = lm_eval.simple_evaluate(
+        model="local-completions",
+        model_args={
+            "model": "general",
+            "base_url": f"http://{http}/v1/completions",
+            "tokenizer_backend": "huggingface",
+            "tokenizer": tokenizer_of(os.environ["CCOE_MODEL"], tmp_path / "tokenizer"),
+            "tokenized_requests": False,
+            "max_retries": 1,
+        },
+        tasks=["local_choice"],
+        task_manager=TaskManager(include_path=str(tmp_path)),
+        batch_size=2,
+        log_samples=True,
+    )
+    assert found["results"]["local_choice"]["acc,none"] == 1.0
+    answers = [sample["filtered_resps"] for sample in found["samples"]["local_choice"]]
+    greedy = [[is_greedy for _, is_greedy in each] for each in answers]
+    assert greedy == [[True, False, False], [False, True, False], [False, False, True]]
