@@ -171,6 +171,7 @@ CHOICES = [
 def test_lm_eval_local_completions(http, tmp_path):
     """The harness's own client of OpenAI's API, on a task over a local file."""
     lm_eval = pytest.importorskip("lm_eval")
+    pytest.importorskip("lm_eval.models.openai_completions")  # known by its name from here on
     from lm_eval.tasks import TaskManager
 
     documents = tmp_path / "documents.jsonl"
