@@ -78,7 +78,7 @@ absl::Status EngineImpl::AdmitNow(LocalSequence& sequence) {
   const auto index = place - waiting_.begin();
   waiting_.erase(place);
   waiting_room_.Leave(sequence.flow);  // first, for Admit may end the session at once
-  const absl::Status status = Admit(sequence);
+  absl::Status status = Admit(sequence);
   if (!status.ok()) {
     waiting_.insert(waiting_.begin() + index, id);
     waiting_room_.Return(sequence.flow);
