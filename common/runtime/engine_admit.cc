@@ -29,8 +29,10 @@ void EngineImpl::AdmitWaiting() {
     const SessionId id = next->id;
     const std::string key = next->flow.key;
     const int rows = next->prompt_tokens;
+    if (counted.empty()) fair_.Turn(next->flow, next->domain);
     const absl::Status status = AdmitNow(*next);
-    if (absl::IsResourceExhausted(status)) break;  // nobody overtakes who waits for blocks here
+    blocked_ = absl::IsResourceExhausted(status) ? id : 0;
+    if (blocked_ != 0) break;  // nobody overtakes who waits for blocks here
     if (!status.ok()) {
       Fail(id, status);
     } else if (FindLocal(id) != nullptr) {
@@ -91,6 +93,11 @@ LocalSequence* EngineImpl::NextToAdmit(absl::Time now, int running,
                                        const std::map<std::string, int>& running_by_key) {
   const int free = options_.max_sessions - running;
   if (free <= 0) return nullptr;
+  LocalSequence* const blocked = FindLocal(blocked_);
+  if (blocked != nullptr && blocked->state == LocalSequence::State::kWaiting &&
+      !blocked->started() && blocked->retry_at <= now) {
+    return blocked;
+  }
   LocalSequence* next = nullptr;
   FairQueue::Rank least;
   for (SessionId id : waiting_) {

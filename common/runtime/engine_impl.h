@@ -149,6 +149,7 @@ class EngineImpl final : public Engine {
   std::map<GuestKey, std::unique_ptr<GuestSequence>> guests_;
   std::vector<SessionId> waiting_;  // in the order of their coming
   FairQueue fair_;
+  SessionId blocked_ = 0;  // waits for blocks, and nobody overtakes it; 0: none
   size_t rotation_ = 0;
   StallClock stalls_;
   // What the step that ended has for others: grouped so that each gets one call.

@@ -123,9 +123,6 @@ absl::Status EngineImpl::TakeDecision(LocalSequence& sequence, const ExpertKey& 
   CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<const ExpertEntry> expert, FindFor(sequence, key));
   CCOE_RETURN_IF_ERROR(CheckUsable(sequence.spec, expert.get()));
   sequence.expert = expert;
-  fair_.Join(sequence.flow, expert->info.domain);  // before it leaves: its key has work all along
-  fair_.Leave(sequence.flow, sequence.domain);
-  sequence.domain = expert->info.domain;
   sequence.candidates.clear();
   sequence.route_pool.reset();
   if (!sequence.started()) {  // as if it had been decided from the beginning

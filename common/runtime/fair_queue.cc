@@ -20,13 +20,14 @@ double LeastServed(const Entries& entries) {
   return least;
 }
 
-// An entry gets a session.
+// An entry gets a session; `turn` is what the last had been served whose turn it was.
 template <typename Entries>
-auto& Enter(Entries& entries, absl::string_view name) {
+auto& Enter(Entries& entries, absl::string_view name, double turn) {
   const double least = LeastServed(entries);
   auto& entry = entries.try_emplace(std::string(name)).first->second;
   const bool others = least < std::numeric_limits<double>::infinity();
   if (entry.sessions++ == 0 && others) entry.served = std::max(entry.served, least);
+  entry.served = std::max(entry.served, turn);
   return entry;
 }
 
@@ -48,7 +49,14 @@ bool MayTakePlace(const Flow& flow, int held, int free) {
 }
 
 void FairQueue::Join(const Flow& flow, absl::string_view domain) {
-  Enter(Enter(keys_, View(flow.key)).domains, domain);
+  Key& key = Enter(keys_, View(flow.key), turn_);
+  Enter(key.domains, domain, key.turn);
+}
+
+void FairQueue::Turn(const Flow& flow, absl::string_view domain) {
+  Key& key = keys_.find(View(flow.key))->second;
+  turn_ = std::max(turn_, key.served);
+  key.turn = std::max(key.turn, key.domains.find(domain)->second.served);
 }
 
 void FairQueue::Leave(const Flow& flow, absl::string_view domain) {

@@ -19,8 +19,10 @@ bool MayTakePlace(const Flow& flow, int held, int free);
 // Whose turn it is: counts the rows that each flow has had computed, by key and, within a key, by
 // domain; the least served comes first. A key's rows count by its weight. A flow that comes (back)
 // to work has what it was served before, but at least as much as the least served of those that
-// have work: idleness saves nothing up. So of two flows that always have work neither is ahead of
-// the other by more than what is served at once. The virtual token counter of Sheng et al.
+// have work, and with each session that joins at least as much as the last whose turn it was:
+// idleness saves nothing up, and what was idle costs its user nothing later. So of two flows that
+// always wait neither is ahead of the other by more than what is served at once. The virtual token
+// counter of Sheng et al.
 // ("Fairness in Serving Large Language Models", OSDI 2024), in two levels. Pure but for its state;
 // thread-compatible.
 class FairQueue {
@@ -31,6 +33,8 @@ class FairQueue {
   // A session of the flow comes, and goes again.
   void Join(const Flow& flow, absl::string_view domain);
   void Leave(const Flow& flow, absl::string_view domain);
+  // It was the flow's turn. Requires a session that has joined.
+  void Turn(const Flow& flow, absl::string_view domain);
   // `rows` were computed for it, or fewer than was thought where they are negative. Requires a
   // session that has joined.
   void Charge(const Flow& flow, absl::string_view domain, int rows);
@@ -44,10 +48,12 @@ class FairQueue {
   struct Key {
     int sessions = 0;
     double served = 0;  // rows, divided by the weight
+    double turn = 0;    // of the domain whose turn it was last: what it had been served
     std::map<std::string, Domain, std::less<>> domains;
   };
 
   std::map<std::string, Key, std::less<>> keys_;
+  double turn_ = 0;  // of the key whose turn it was last: what it had been served
 };
 
 }  // namespace ccoe::runtime

@@ -42,7 +42,7 @@ class Sequence {
 
   std::shared_ptr<const ExpertEntry> expert;  // null: undecided
   Flow flow;                                  // whose turn it takes
-  std::string domain;                         // within the flow; empty: undecided
+  std::string domain;                         // within the flow; empty: undecided when it came
   KvBlocks blocks;
   int layer_begin = 0;
   int layer_end = 0;

@@ -57,6 +57,7 @@ struct Metrics::State : prometheus::Collectable {
   explicit State(const MetricsOptions& options);
 
   std::vector<prometheus::MetricFamily> Collect() const override;
+  void ForgetHeld() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
   // Where the metrics of a part are registered.
   prometheus::Registry& RegistryOf(const std::string& service, MetricPart part) {
@@ -154,11 +155,7 @@ std::vector<prometheus::MetricFamily> Metrics::State::Collect() const {
   {
     // The source is called under the lock, so that it is not in use once SetGaugeSource returned.
     base::MutexLock lock(&mutex);
-    std::erase_if(held, [now = absl::Now()](const Held& place) {
-      if (place.until > now) return false;
-      place.queue->Decrement();
-      return true;
-    });
+    ForgetHeld();
     if (certificate_expiry) certificate.Add({}).Set(UnixSeconds(certificate_expiry()));
     if (source) {
       const GaugeValues values = source();
@@ -175,6 +172,15 @@ std::vector<prometheus::MetricFamily> Metrics::State::Collect() const {
     }
   }
   return shown.Collect();
+}
+
+// Those whose time is over.
+void Metrics::State::ForgetHeld() const {
+  std::erase_if(held, [now = absl::Now()](const Held& place) {
+    if (place.until > now) return false;
+    place.queue->Decrement();
+    return true;
+  });
 }
 
 Metrics::Metrics(const MetricsOptions& options) : state_(std::make_shared<State>(options)) {}
@@ -217,6 +223,7 @@ std::shared_ptr<const void> Metrics::EnterQueue(std::string_view domain) {
 void Metrics::HoldInQueue(std::string_view domain, absl::Duration hold) {
   Gauge* const queue = state_->experts->Of(domain).queue;
   base::MutexLock lock(&state_->mutex);
+  if (state_->held.size() >= kMaxHeld) state_->ForgetHeld();
   if (state_->held.size() >= kMaxHeld) return;
   queue->Increment();
   state_->held.push_back({queue, absl::Now() + hold});

@@ -1,6 +1,7 @@
 #include "services/router/api_keys.h"
 
 #include <openssl/rand.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -118,6 +119,11 @@ absl::Status SaveApiKeys(const ApiKeys& keys, const std::string& path) {
   const int file = mkstemp(staged.data());  // mode 0600
   if (file < 0) return SystemError("cannot write beside", path);
   absl::Status status = WriteThrough(file, rpc::ConfigToJson(keys), path);
+  struct stat old = {};
+  if (status.ok() && stat(path.c_str(), &old) == 0 &&
+      (fchown(file, old.st_uid, old.st_gid) != 0 || fchmod(file, old.st_mode & 0777) != 0)) {
+    status = SystemError("cannot keep the owner and the mode of", path);
+  }
   close(file);
   if (status.ok() && rename(staged.c_str(), path.c_str()) != 0) {
     status = SystemError("cannot replace", path);

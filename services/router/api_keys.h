@@ -24,7 +24,8 @@ absl::StatusOr<internal::v1::ApiKeys> ParseApiKeys(const std::string& json,
                                                    const std::string& where);
 // As LoadApiKeys, of a configuration's value; empty is good too. INVALID_ARGUMENT names `key`.
 absl::Status CheckApiKeys(std::string_view key, const std::string& path);
-// Replaces the file as a whole; only its owner may read it. INVALID_ARGUMENT as of LoadApiKeys.
+// Replaces the file as a whole, which keeps its owner and mode; a new one only its owner may read.
+// INVALID_ARGUMENT as of LoadApiKeys.
 absl::Status SaveApiKeys(const internal::v1::ApiKeys& keys, const std::string& path);
 
 }  // namespace ccoe::router

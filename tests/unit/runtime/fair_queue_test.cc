@@ -63,6 +63,26 @@ TEST(FairQueueTest, NorDoesItForgiveWhatWasServed) {
   EXPECT_LT(queue.RankOf(kB, ""), queue.RankOf(kA, ""));
 }
 
+TEST(FairQueueTest, WhatWasIdleCostsItsUserNothingLater) {
+  FairQueue queue;
+  queue.Join(kB, "");  // has little to do, but always something
+  queue.Join(kA, "");
+  for (int turn = 0; turn < 1000; ++turn) {
+    queue.Turn(kA, "");
+    queue.Charge(kA, "", 64);
+  }
+  const double used = queue.RankOf(kA, "").first;
+  queue.Join(kB, "");
+  EXPECT_GE(queue.RankOf(kB, "").first, used - 64);
+  const Flow late = {"late", 1};
+  queue.Join(late, "");
+  EXPECT_GE(queue.RankOf(late, "").first, used - 64);
+  EXPECT_LT(queue.RankOf(late, ""), queue.RankOf(kA, ""));
+  // So among the domains of a key.
+  queue.Join(kA, "law");
+  EXPECT_GE(queue.RankOf(kA, "law").second, 64 * 999);
+}
+
 // Flows of random weights that always have work, each turn for the one whose turn it is, with a
 // random number of rows. However the others come and go, two of them never differ by more, by
 // weight, than one turn.
