@@ -35,8 +35,8 @@ class CompletionOperation : public std::enable_shared_from_this<CompletionOperat
         open_(request_.prompts.size()) {}
 
   void Start() {
-    exchange_->OnClosed([self = shared_from_this()] { self->CancelAll(); });
     for (size_t i = 0; i < request_.prompts.size(); ++i) Generate(i);
+    exchange_->OnClosed([self = shared_from_this()] { self->CancelAll(); });
   }
 
  private:
@@ -56,6 +56,7 @@ class CompletionOperation : public std::enable_shared_from_this<CompletionOperat
   }
 
   void OnGenerated(size_t i, v1::GenerateResponse answer) {
+    if (failed_) return;
     CompletionChoice& choice = choices_[i];
     choice.text = std::move(*answer.mutable_text());
     choice.logprobs.assign(answer.logprobs().begin(), answer.logprobs().end());
@@ -76,6 +77,7 @@ class CompletionOperation : public std::enable_shared_from_this<CompletionOperat
   }
 
   void Echo(size_t i, const v1::TokenizeResponse& prompt) {
+    if (failed_) return;
     CompletionChoice& choice = choices_[i];
     std::string text = request_.prompts[i].text;
     if (text.empty()) {

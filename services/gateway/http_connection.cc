@@ -42,6 +42,13 @@ bool IsHeaderValue(std::string_view value) {
          std::all_of(value.begin(), value.end(), [](char c) { return c >= ' ' && c <= '~'; });
 }
 
+// Whether a page of another origin asks: browsers tell the origin, and others seldom do.
+bool IsForeign(const http::request<http::string_body>& message) {
+  const absl::string_view origin = AbslView(message[http::field::origin]);
+  const std::string own = absl::StrCat("://", AbslView(message[http::field::host]));
+  return !origin.empty() && !absl::EndsWithIgnoreCase(origin, own);
+}
+
 HttpRequest Describe(http::request<http::string_body>&& message) {
   HttpRequest request;
   const std::string_view target = View(message.target());
@@ -187,7 +194,12 @@ void HttpConnection::ReadHeader() {
 
 void HttpConnection::OnHeader(const Error& error) {
   if (phase_ != Phase::kReading) return;
+  if (timed_out_) return RefuseLate();
   if (error) return OnBadRequest(error);
+  // One that does not end in chunked would be taken for no body, and what follows for a request.
+  if (!parser_->chunked() && parser_->get().count(http::field::transfer_encoding) > 0) {
+    return RefuseRequest(400, "malformed_request", "not HTTP: a Transfer-Encoding but chunked");
+  }
   if (!parser_->is_done() &&
       absl::EqualsIgnoreCase(AbslView(parser_->get()[http::field::expect]), "100-continue")) {
     Send("HTTP/1.1 100 Continue\r\n\r\n");
@@ -199,8 +211,12 @@ void HttpConnection::OnHeader(const Error& error) {
 
 void HttpConnection::OnBody(const Error& error) {
   if (phase_ != Phase::kReading) return;
+  if (timed_out_) return RefuseLate();
   if (error) return OnBadRequest(error);
   read_timer_.cancel();
+  if (IsForeign(parser_->get())) {
+    return RefuseRequest(403, "foreign_origin", "pages of other origins may not ask this server");
+  }
   keep_alive_ = parser_->get().keep_alive() && !host_.draining;
   chunked_ = parser_->get().version() >= 11;
   HttpRequest request = Describe(parser_->release());
@@ -231,9 +247,17 @@ void HttpConnection::OnBadRequest(const Error& error) {
   }
 }
 
+// The read uses the parser and the buffer until it has ended, and one whose bytes are there already
+// cannot be cancelled.
 void HttpConnection::OnReadTimeout() {
+  if (phase_ != Phase::kReading) return;  // it expired as the request came
+  timed_out_ = true;
   Error ignored;
   socket_.cancel(ignored);
+  Arm(read_timer_, kLinger, &HttpConnection::Close);
+}
+
+void HttpConnection::RefuseLate() {
   RefuseRequest(408, "request_timeout", "the request did not arrive in time");
 }
 

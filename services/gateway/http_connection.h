@@ -53,6 +53,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void OnBody(const Error& error);
   void OnBadRequest(const Error& error);
   void OnReadTimeout();
+  void RefuseLate();
   void RefuseRequest(int status, const char* code, const std::string& message);
   void WatchForEnd();
 
@@ -89,6 +90,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool chunked_ = false;    // how a stream is sent
   bool head_only_ = false;  // HEAD
   bool finished_ = false;   // all of the answer was given to Send
+  bool timed_out_ = false;  // the request did not arrive in time; its read has not ended yet
   bool full_ = false;
   std::string pending_;    // not yet given to the socket
   std::string in_flight_;  // given to it; empty: nothing is being written

@@ -74,8 +74,10 @@ struct HttpServer::State : std::enable_shared_from_this<State> {
       });
       return;
     }
-    const bool full =
-        connections.size() >= static_cast<size_t>(host.options.limits.max_connections);
+    const auto most = static_cast<size_t>(host.options.limits.max_connections);
+    // Those that are refused linger: beyond as many again there is no answer.
+    if (connections.size() >= 2 * most) return Accept();
+    const bool full = connections.size() >= most;
     const auto connection = std::make_shared<HttpConnection>(std::move(socket), host);
     connections.insert(connection.get());
     SetOpen();

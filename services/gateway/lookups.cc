@@ -91,41 +91,54 @@ class StatusLookup : public std::enable_shared_from_this<StatusLookup> {
       : router_(router), exchange_(std::move(exchange)) {}
 
   void Start() {
-    router_.GetStatus(exchange_->request(), [self = shared_from_this()](const auto& status) {
+    Watch(router_.GetStatus(exchange_->request(), [self = shared_from_this()](const auto& status) {
       if (!status.ok()) return self->exchange_->Respond(ErrorResponse(status.status()));
       self->json_ = StatusJson(*status);
       self->AddExperts();
-    });
+    }));
   }
 
  private:
+  // Ends the lookup where the client leaves.
+  void Watch(const std::shared_ptr<Call>& call) {
+    exchange_->OnClosed([self = shared_from_this(), call] {
+      self->left_ = true;
+      call->Cancel();
+    });
+  }
   void AddExperts() {
-    router_.ListExperts(exchange_->request(), [self = shared_from_this()](const auto& list) {
+    if (left_) return;
+    Watch(router_.ListExperts(exchange_->request(), [self = shared_from_this()](const auto& list) {
       Json& experts = self->json_["experts"];
       if (list.ok()) {
         experts = Json::array();
         for (const v1::Expert& expert : list->experts()) experts.push_back(rpc::ExpertJson(expert));
       }
       self->AddModel();
-    });
+    }));
   }
   void AddModel() {
-    router_.GetModel(exchange_->request(), [self = shared_from_this()](const auto& model) {
+    if (left_) return;
+    Watch(router_.GetModel(exchange_->request(), [self = shared_from_this()](const auto& model) {
       self->json_["model"] = model.ok() ? ModelInfoJson(model->model()) : Json();
       self->AddServer();
-    });
+    }));
   }
   void AddServer() {
-    router_.GetServerInfo(exchange_->request(), [self = shared_from_this()](const auto& server) {
-      if (!server.ok()) return self->exchange_->Respond(ErrorResponse(server.status()));
-      self->json_["server"] = ServerInfoJson(*server);
-      RespondJson(*self->exchange_, self->json_);
-    });
+    if (left_) return;
+    Watch(router_.GetServerInfo(exchange_->request(),
+                                [self = shared_from_this()](const auto& server) {
+                                  if (!server.ok())
+                                    return self->exchange_->Respond(ErrorResponse(server.status()));
+                                  self->json_["server"] = ServerInfoJson(*server);
+                                  RespondJson(*self->exchange_, self->json_);
+                                }));
   }
 
   RouterClient& router_;
   const std::shared_ptr<Exchange> exchange_;
   Json json_;
+  bool left_ = false;
 };
 
 // Calls `answer` with the result of a lookup, or responds with its error.
@@ -142,18 +155,19 @@ RouterClient::Done<Response> OrError(std::shared_ptr<Exchange> exchange, Answer 
 
 void HandleListModels(HandlerContext& context, std::shared_ptr<Exchange> exchange,
                       const std::string&) {
-  context.router.ListExperts(
+  const auto call = context.router.ListExperts(
       exchange->request(),
       OrError<v1::ListExpertsResponse>(exchange, [exchange](const auto& experts) {
         Json data = Json::array();
         for (const std::string& name : ModelNames(experts)) data.push_back(ModelJson(name));
         RespondJson(*exchange, {{"object", "list"}, {"data", std::move(data)}});
       }));
+  exchange->OnClosed([call] { call->Cancel(); });
 }
 
 void HandleGetModel(HandlerContext& context, std::shared_ptr<Exchange> exchange,
                     const std::string& id) {
-  context.router.ListExperts(
+  const auto call = context.router.ListExperts(
       exchange->request(),
       OrError<v1::ListExpertsResponse>(exchange, [exchange, id](const auto& experts) {
         if (ModelNames(experts).contains(id)) return RespondJson(*exchange, ModelJson(id));
@@ -161,6 +175,7 @@ void HandleGetModel(HandlerContext& context, std::shared_ptr<Exchange> exchange,
             base::MakeError(base::Reason::kUnknownDomain, absl::StrCat("there is no model ", id),
                             {.metadata = {{"param", "model"}}, .retry_after = std::nullopt})));
       }));
+  exchange->OnClosed([call] { call->Cancel(); });
 }
 
 void HandleRoute(HandlerContext& context, std::shared_ptr<Exchange> exchange, const std::string&) {
@@ -180,10 +195,12 @@ void HandleStatus(HandlerContext& context, std::shared_ptr<Exchange> exchange, c
 }
 
 void HandleHealth(HandlerContext& context, std::shared_ptr<Exchange> exchange, const std::string&) {
-  context.router.CheckHealth(exchange->request(), [exchange](const absl::Status& status) {
-    if (!status.ok()) return exchange->Respond(ErrorResponse(status));
-    RespondJson(*exchange, {{"status", "ok"}});
-  });
+  const auto call =
+      context.router.CheckHealth(exchange->request(), [exchange](const absl::Status& status) {
+        if (!status.ok()) return exchange->Respond(ErrorResponse(status));
+        RespondJson(*exchange, {{"status", "ok"}});
+      });
+  exchange->OnClosed([call] { call->Cancel(); });
 }
 
 }  // namespace ccoe::gateway

@@ -90,7 +90,7 @@ absl::Status RequestFields::Only(std::string_view name, const Json& only) {
 
 absl::Status RequestFields::CheckAllKnown() const {
   for (const auto& [name, value] : object_.items()) {
-    if (!asked_.contains(name)) {
+    if (!value.is_null() && !asked_.contains(name)) {
       return UnsupportedParam(PathOf(name), "is not a field that this server knows");
     }
   }
