@@ -157,6 +157,34 @@ def test_a_request_that_does_not_arrive_is_ended(gateway):
         assert b" 408 " in connection.read_all()
 
 
+def test_a_request_that_never_ends_is_ended(gateway):
+    connection = Socket(gateway.http)
+    connection.send(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    deadline = time.monotonic() + 30
+    with pytest.raises(OSError):
+        while time.monotonic() < deadline:  # bytes are always there to be read
+            connection.send(b"1;" + b"a" * 1000 + b"\r\nx\r\n")
+    assert http_client.request(gateway.http, "GET", "/healthz")[0] == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "chunked, identity"])
+def test_a_transfer_encoding_but_chunked_is_refused(gateway, encoding):
+    connection = Socket(gateway.http)
+    connection.send(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {encoding}\r\n\r\n"
+                    "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    answers = connection.read_all()
+    assert answers.startswith(b"HTTP/1.1 400 ") and answers.count(b"HTTP/1.1") == 1
+
+
+def test_pages_of_other_origins_are_refused(gateway, router):
+    status, _, answer = http_client.request(gateway.http, "POST", CHAT, chat("hi"),
+                                            {"Origin": "http://elsewhere.example"})
+    assert (status, answer["error"]["code"], router.seen) == (403, "foreign_origin", [])
+    status, _, _ = http_client.request(gateway.http, "POST", CHAT, chat("hi"),
+                                       {"Origin": f"http://{gateway.http}"})
+    assert status == 200
+
+
 def test_an_idle_connection_is_closed(gateway):
     connection = Socket(gateway.http)
     assert connection.read_all() == b""

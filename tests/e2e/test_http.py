@@ -40,6 +40,15 @@ def user(words):
     return [{"role": "user", "content": words}]
 
 
+def test_an_answer_can_be_sent_back_as_it_came(client):
+    ask = {"model": "general", "max_tokens": 4, "temperature": 0}
+    first = client.chat.completions.create(messages=user("Hello"), **ask).choices[0].message
+    dumped = first.model_dump()
+    assert None in dumped.values()  # the client fills in what we did not say
+    turns = [*user("Hello"), dumped, *user("And now?")]
+    assert client.chat.completions.create(messages=turns, **ask).choices[0].message.content
+
+
 def refusal_of(call, **fields):
     with pytest.raises(openai.APIStatusError) as caught:
         call(**fields)
