@@ -164,7 +164,7 @@ def test_a_request_that_never_ends_is_ended(gateway):
     with pytest.raises(OSError):
         while time.monotonic() < deadline:  # bytes are always there to be read
             connection.send(b"1;" + b"a" * 1000 + b"\r\nx\r\n")
-    assert http_client.request(gateway.http, "GET", "/healthz")[0] == 200
+    assert http_client.request(gateway.http, "POST", CHAT, chat("hi"))[0] == 200
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "chunked, identity"])
