@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/synchronization/blocking_counter.h"
 #include "common/base/error.h"
+#include "common/base/mutex.h"
 #include "tests/integration/engine_harness.h"
 
 namespace ccoe::testing {
@@ -31,11 +32,27 @@ SessionSpec Spec(const Flow& flow, int prompt_tokens, int max_tokens) {
 
 // Whose sessions were admitted and had their first tokens, in order; the engine's thread alone
 // writes it.
-struct Record {
-  explicit Record(int sessions) : left(sessions) {}
+class Record {
+ public:
+  explicit Record(int sessions) : left_(sessions) {}
+
+  void End() {
+    base::MutexLock lock(&mutex_);
+    if (--left_ == 0) ended_.SignalAll();
+  }
+  // Until every session has ended.
+  void Wait() {
+    base::MutexLock lock(&mutex_);
+    while (left_ > 0) ended_.Wait(&mutex_);
+  }
+
   std::string admitted;
   std::string first_tokens;
-  absl::BlockingCounter left;
+
+ private:
+  base::Mutex mutex_;
+  base::CondVar ended_;
+  int left_ ABSL_GUARDED_BY(mutex_);
 };
 
 class Recorder final : public runtime::SessionListener {
@@ -45,10 +62,10 @@ class Recorder final : public runtime::SessionListener {
   void OnDelta(const runtime::Delta& delta) override {
     if (delta.token_offset == 0 && !delta.tokens.empty()) record_.first_tokens += name_;
   }
-  void OnFinished(const runtime::Finished&) override { record_.left.DecrementCount(); }
+  void OnFinished(const runtime::Finished&) override { record_.End(); }
   void OnFailed(const absl::Status& status) override {
     ADD_FAILURE() << status;
-    record_.left.DecrementCount();
+    record_.End();
   }
 
  private:
@@ -79,7 +96,7 @@ class FairnessTest : public ::testing::Test {
           engine_->Open(Spec(flow, prompt_tokens, max_tokens), recorders.back().get()).ok());
     }
     first_.Release();
-    record_->left.Wait();
+    record_->Wait();
     ASSERT_TRUE(first_.Wait());
     EXPECT_TRUE(engine_->Drain(absl::Seconds(60)));
   }
@@ -148,14 +165,16 @@ TEST_F(FairnessTest, OneKeyDoesNotTakeAllPlacesToWait) {
   StartHeld();
   std::vector<std::unique_ptr<Collector>> others;
   const auto open = [&](const Flow& flow) {
-    others.push_back(std::make_unique<Collector>());
-    return engine_->Open(Spec(flow, 10, 2), others.back().get()).status();
+    auto other = std::make_unique<Collector>();
+    absl::Status status = engine_->Open(Spec(flow, 10, 2), other.get()).status();
+    if (status.ok()) others.push_back(std::move(other));
+    return status;
   };
   for (int i = 0; i < 4; ++i) EXPECT_TRUE(open(kA).ok()) << i;
   EXPECT_EQ(base::ReasonOf(open(kA)), base::Reason::kQueueFull);
   EXPECT_TRUE(open(kB).ok());
   first_.Release();
-  EXPECT_TRUE(engine_->Drain(absl::Seconds(60)));
+  for (const auto& other : others) ASSERT_TRUE(other->Wait());
 }
 
 // One that needs much memory is not overtaken for ever by another key's small ones.
@@ -175,7 +194,7 @@ TEST_F(FairnessTest, ALargeSessionGetsItsTurn) {
   open('L', 200, 40);
   for (int i = 0; i < 20; ++i) open('a', 10, 20);
   first_.Release();
-  record.left.Wait();
+  record.Wait();
   EXPECT_LT(record.admitted.find('L'), 30u) << record.admitted;
 }
 
