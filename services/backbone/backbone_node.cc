@@ -112,10 +112,11 @@ absl::StatusOr<std::unique_ptr<BackboneNode>> BackboneNode::Start(const Backbone
   std::unique_ptr<BackboneNode> backbone(new BackboneNode(std::move(state)));
   State& running = *backbone->state_;
   node.observer->SetLinkListener([&running] { running.OnLinkChange(); });
+  const auto credentials = rpc::PeerCredentials(config.peer_tls());
   for (const BackboneConfig::Peer& peer : config.peers()) {
     rpc::LinkClientOptions link;
     link.address = peer.address();
-    link.credentials = rpc::PeerCredentials(config.peer_tls());
+    link.credentials = credentials;
     link.identity = node.identity;
     link.engine = node.engine.get();
     link.observer = node.observer.get();

@@ -44,9 +44,9 @@ struct RouterNode::State {
       : drain_timeout(rpc::FromProto(config.server().drain_timeout())),
         keys(std::move(key_ring)),
         metrics({"router", CCOE_VERSION, ""}),
-        backbone(
-            {.address = config.backbone(), .credentials = rpc::PeerCredentials(config.peer_tls())}),
-        host(&backbone, rpc::PeerCredentials(config.peer_tls())),
+        credentials(rpc::PeerCredentials(config.peer_tls())),
+        backbone({.address = config.backbone(), .credentials = credentials}),
+        host(&backbone, credentials),
         router({&backbone, &metrics, LimitsFromConfig(config.limits(), config.server()),
                 CCOE_VERSION, keys.get()}),
         admin(router.NewAdminService(&host, rpc::UploadsOf(config))) {}
@@ -54,6 +54,7 @@ struct RouterNode::State {
   const absl::Duration drain_timeout;
   const std::unique_ptr<KeyRing> keys;  // null: no key is asked for
   telemetry::Metrics metrics;
+  const std::shared_ptr<grpc::ChannelCredentials> credentials;
   RemoteBackbone backbone;
   RemoteExpertHost host;
   Router router;
