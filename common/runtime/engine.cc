@@ -61,6 +61,9 @@ absl::Status EngineImpl::Start() {
   const bool to_last_layer = options_.layer_end == config.layers;
   CCOE_ASSIGN_OR_RETURN(pool_, KvPool::Create(*options_.device, {config.kv_heads, config.head_dim},
                                               options_.kv_budget_bytes));
+  if (options_.prefix_cache && options_.layer_begin == 0) {
+    cache_ = std::make_unique<PrefixCache>(*pool_);
+  }
   boundary_ = std::make_unique<BoundaryStore>(config.hidden, BoundaryBudget(options_, *pool_));
   CCOE_ASSIGN_OR_RETURN(transformer_,
                         Transformer::Create({&config, options_.device.get(), pool_.get(),
@@ -147,7 +150,12 @@ absl::Status EngineImpl::AddExpert(std::shared_ptr<const model::ExpertPackage> p
 }
 
 absl::Status EngineImpl::RemoveExpert(const ExpertKey& expert) {
-  return directory_.RemoveLocal(expert);
+  const auto entry = directory_.Find(expert);
+  CCOE_RETURN_IF_ERROR(directory_.RemoveLocal(expert));
+  Post([this, digest = (*entry)->info.package_digest] {
+    if (cache_ != nullptr) cache_->DropTails(digest);
+  });
+  return absl::OkStatus();
 }
 
 absl::Status EngineImpl::AddReplica(const ExpertInfo& expert, RemoteExpert* replica) {
@@ -183,6 +191,7 @@ EngineStats EngineImpl::Stats() const {
   stats.sessions_running = std::max(0, open_sessions_ - stats.sessions_waiting);
   stats.kv_pages_total = pool_->total();
   stats.kv_pages_used = kv_pages_used_;
+  stats.kv_pages_cached = kv_pages_cached_;
   stats.kv_page_bytes = pool_->pages().page_bytes();
   stats.boundary_bytes_used = boundary_bytes_used_;
   stats.weights_bytes = base_bytes_ + directory_.WeightBytes();

@@ -50,6 +50,10 @@ struct EngineOptions {
   // of those with several steps, allocated as needed. 0: twice as many rows as the KV pool has
   // positions in all layers. In addition to kv_budget_bytes.
   size_t boundary_budget_bytes = 0;
+  // Whether sessions of this engine's clients leave their KV pages, and states at the experts'
+  // attach depths, to those that begin with the same tokens, as long as nobody else wants the
+  // pages.
+  bool prefix_cache = true;
   int max_sessions = 256;   // running at a time
   int max_waiting = 256;    // queued for blocks
   int max_step_rows = 256;  // rows of one step, decode first
@@ -74,7 +78,8 @@ struct EngineStats {
   int sessions_running = 0;
   int sessions_waiting = 0;
   int kv_pages_total = 0;
-  int kv_pages_used = 0;
+  int kv_pages_used = 0;    // by sessions
+  int kv_pages_cached = 0;  // by none, and kept as long as none wants them
   size_t kv_page_bytes = 0;
   size_t boundary_bytes_used = 0;  // reserved for boundary states
   size_t weights_bytes = 0;        // of the base layers and the experts here

@@ -16,6 +16,7 @@
 #include "common/runtime/engine.h"
 #include "common/runtime/expert_directory.h"
 #include "common/runtime/fair_queue.h"
+#include "common/runtime/prefix_cache.h"
 #include "common/runtime/scheduler.h"
 #include "common/runtime/sequence.h"
 #include "common/runtime/stall_clock.h"
@@ -110,6 +111,14 @@ class EngineImpl final : public Engine {
   void CloseGuest(const GuestKey& key);
   void PublishUsage();
 
+  // The engine's thread, engine_prefix.cc.
+  struct Prefix;
+  Prefix FindPrefix(const LocalSequence& sequence, const std::map<int, int>& kept) const;
+  static void BeginAfter(const Prefix& prefix, LocalSequence& sequence);
+  void SkipKnown(LocalSequence& sequence, BoundaryStates& leaving);
+  void KeepPrefix(LocalSequence& sequence);
+  std::map<int, StatePages> SparePages(const LocalSequence& sequence) const;
+
   // The engine's thread, engine_step.cc.
   bool Step();
   std::vector<std::pair<Sequence*, int>> Plan();
@@ -128,6 +137,7 @@ class EngineImpl final : public Engine {
   EngineOptions options_;
   BaseWeights base_;
   std::unique_ptr<KvPool> pool_;
+  std::unique_ptr<PrefixCache> cache_;  // may be null
   std::unique_ptr<BoundaryStore> boundary_;
   std::unique_ptr<Transformer> transformer_;
   ExpertDirectory directory_;
@@ -141,6 +151,7 @@ class EngineImpl final : public Engine {
   std::atomic<int> open_sessions_{0};  // waiting or running
   WaitingRoom waiting_room_;
   std::atomic<int> kv_pages_used_{0};
+  std::atomic<int> kv_pages_cached_{0};
   std::atomic<size_t> boundary_bytes_used_{0};
   std::atomic<size_t> base_bytes_{0};
 

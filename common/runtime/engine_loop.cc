@@ -7,6 +7,7 @@
 #include "common/base/error.h"
 #include "common/base/status_macros.h"
 #include "common/runtime/engine_impl.h"
+#include "common/runtime/engine_prefix.h"
 
 // The engine's thread: its loop, and how sessions begin and end.
 namespace ccoe::runtime {
@@ -94,15 +95,28 @@ absl::Status EngineImpl::Reserve(LocalSequence& sequence) {
   sequence.layer_end = end(sequence.expert);
   int last_layer = sequence.layer_end;  // of any step
   for (const auto& expert : sequence.next_experts) last_layer = std::max(last_layer, end(expert));
-  CCOE_ASSIGN_OR_RETURN(KvBlocks blocks,
-                        pool_->Reserve(last_layer - sequence.layer_begin, sequence.max_positions));
   std::map<int, BoundaryStates> states;
-  for (const auto& [depth, rows] : KeptRows(sequence)) {
+  const std::map<int, int> kept = KeptRows(sequence);
+  for (const auto& [depth, rows] : kept) {
     CCOE_ASSIGN_OR_RETURN(states[depth], boundary_->Reserve(rows));
   }
+  Prefix prefix = FindPrefix(sequence, kept);
+  if (prefix.stem_rows() > prefix.whole_rows() && !kept.contains(prefix.stem_depth)) {
+    auto stem = boundary_->Reserve(prefix.stem_rows());
+    if (stem.ok()) {
+      states[prefix.stem_depth] = *std::move(stem);
+    } else {
+      prefix.DropStem();
+    }
+  }
+  CCOE_ASSIGN_OR_RETURN(KvBlocks blocks, pool_->Reserve(last_layer - sequence.layer_begin,
+                                                        sequence.max_positions, prefix.columns));
   if (const auto room = states.extract(0); !room.empty()) sequence.room = std::move(room.mapped());
   sequence.states = std::move(states);
   sequence.blocks = std::move(blocks);
+  sequence.spare = SparePages(sequence);
+  sequence.keeps_stem = !sequence.undecided() && kept.contains(prefix.stem_depth);
+  BeginAfter(prefix, sequence);
   return absl::OkStatus();
 }
 
@@ -127,6 +141,14 @@ absl::Status EngineImpl::TakeDecision(LocalSequence& sequence, const ExpertKey& 
   sequence.route_pool.reset();
   if (!sequence.started()) {  // as if it had been decided from the beginning
     sequence.stem_depth = 0;
+    return absl::OkStatus();
+  }
+  if (expert->depth() < sequence.stem_depth) {
+    // An expert that has come since, or attaches below the gate: it begins anew, for it must not
+    // write pages that others share.
+    sequence.started_at = absl::InfinitePast();
+    RestartQueueTime(sequence);
+    Requeue(sequence);
     return absl::OkStatus();
   }
   sequence.layer_end = expert->local ? options_.layer_end : expert->info.attach_depth;
@@ -156,18 +178,14 @@ void EngineImpl::RestartQueueTime(LocalSequence& sequence) {
 void EngineImpl::LeaveStem(LocalSequence& sequence) {
   const ExpertEntry& expert = *sequence.expert;
   const int depth = expert.depth();
-  const int stem_depth = sequence.stem_depth;
   BoundaryStates leaving = std::move(sequence.room);
-  if (depth <= stem_depth && !(depth == stem_depth && expert.local)) {
-    BoundaryStates stem = std::move(sequence.states.extract(stem_depth).mapped());
-    const int rows = std::exchange(sequence.stem_rows, 0);
-    sequence.stem_depth = 0;
-    // Below the stem is an expert that has come since: it begins anew. Where the stem ends, its
-    // states are those that leave.
-    if (depth == stem_depth) {
-      if (rows > 0) leaving.Append(stem.Rows(0, rows));
-      sequence.computed = rows;
-    }
+  if (depth == sequence.stem_depth && !expert.local) {  // the stem's states are those that leave
+    const BoundaryStates stem =
+        std::move(sequence.states.extract(std::exchange(sequence.stem_depth, 0)).mapped());
+    sequence.computed = std::exchange(sequence.stem_rows, 0);
+    if (sequence.computed > 0) leaving.Append(stem.Rows(0, sequence.computed));
+  } else {
+    SkipKnown(sequence, leaving);
   }
   if (!expert.local) sequence.states[depth] = std::move(leaving);
 }
@@ -210,6 +228,8 @@ void EngineImpl::Requeue(LocalSequence& sequence) {
     sequence.blocks.Release();
     sequence.states.clear();
     sequence.room.Release();
+    sequence.spare.clear();
+    sequence.computed = sequence.stem_depth = sequence.stem_rows = sequence.cached_tokens = 0;
   }
   sequence.replica = nullptr;
   sequence.state = LocalSequence::State::kWaiting;
@@ -264,6 +284,7 @@ void EngineImpl::Release(LocalSequence& sequence) {
   }
   fair_.Leave(sequence.flow, sequence.domain);
   if (sequence.replica != nullptr) sequence.replica->CloseSession(sequence.id);
+  KeepPrefix(sequence);
   local_.erase(sequence.id);
   PublishUsage();
   open_sessions_.fetch_sub(1);
@@ -344,6 +365,7 @@ void EngineImpl::CloseGuest(const GuestKey& key) {
 
 void EngineImpl::PublishUsage() {
   kv_pages_used_ = pool_->used();
+  kv_pages_cached_ = pool_->cached();
   boundary_bytes_used_ = boundary_->used_bytes();
 }
 

@@ -117,7 +117,7 @@ void EngineImpl::RunStep(absl::Span<const std::pair<Sequence*, int>> plan) {
   StepSink sink;
   sink.on_states = [&](int i, int layer, absl::Span<const float> states) {
     auto& sequence = static_cast<LocalSequence&>(*plan[i].first);
-    sequence.TakeStates(layer, states);
+    sequence.TakeStates(layer, spans[i].position, states);
     if (sequence.route_pool.has_value() && layer == sequence.spec.routing_layer) {
       PoolRoute(sequence, spans[i].position, states);
     }

@@ -1,6 +1,7 @@
 #include "common/runtime/expert_directory.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -151,6 +152,15 @@ int ExpertDirectory::SharedDepth(int layers) const {
     }
   }
   return layers;
+}
+
+std::vector<int> ExpertDirectory::Depths() const {
+  base::MutexLock lock(&mutex_);
+  std::set<int> depths;
+  for (const Listed& listed : listed_) {
+    if (Usable(listed) && !listed.entry->IsBase()) depths.insert(listed.entry->info.attach_depth);
+  }
+  return {depths.begin(), depths.end()};
 }
 
 std::vector<ExpertInfo> ExpertDirectory::List() const {

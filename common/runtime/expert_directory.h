@@ -54,6 +54,9 @@ class ExpertDirectory {
   // How many layers all that can be used share, of `layers`: the base model's own upper layers in
   // this engine do not count.
   int SharedDepth(int layers) const;
+  // The attach depths of those that can be used, but for the base model's own upper layers in this
+  // engine; ascending, each once.
+  std::vector<int> Depths() const;
   std::vector<ExpertInfo> List() const;
   // Those served elsewhere.
   std::vector<std::shared_ptr<const ExpertEntry>> Remote() const;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/check.h"
 #include "common/base/status_macros.h"
 
 namespace ccoe::runtime {
@@ -19,20 +20,32 @@ KvBlocks& KvBlocks::operator=(KvBlocks&& other) noexcept {
 }
 
 void KvBlocks::Release() {
-  if (pool_ != nullptr) pool_->free_.insert(pool_->free_.end(), pages_.begin(), pages_.end());
+  for (int32_t page : pages_) pool_->GiveBack(page);
   pool_ = nullptr;
   pages_.clear();
 }
 
+void KvBlocks::Share(int index, const KvColumn& column) {
+  for (size_t layer = 0; layer < column.size(); ++layer) {
+    int32_t& page = pages_[layer * pages_per_layer_ + index];
+    pool_->Hold(column[layer]);
+    pool_->GiveBack(std::exchange(page, column[layer]));
+  }
+}
+
 void KvBlocks::Truncate(int layers) {
   const size_t kept = static_cast<size_t>(layers) * pages_per_layer_;
-  if (pool_ == nullptr || kept >= pages_.size()) return;
-  pool_->free_.insert(pool_->free_.end(), pages_.begin() + kept, pages_.end());
-  pages_.resize(kept);
+  while (pages_.size() > kept) {
+    pool_->GiveBack(pages_.back());
+    pages_.pop_back();
+  }
 }
 
 KvPool::KvPool(std::unique_ptr<compute::KvPages> pages)
-    : pages_(std::move(pages)), free_(pages_->page_count()) {
+    : pages_(std::move(pages)),
+      free_(pages_->page_count()),
+      holders_(pages_->page_count(), 0),
+      kept_(pages_->page_count(), false) {
   // Taken from the back: low pages first, so that a small load touches little memory.
   std::iota(free_.rbegin(), free_.rend(), 0);
 }
@@ -57,18 +70,56 @@ int KvPool::PagesFor(int layers, int positions) {
   return layers * ((positions + compute::kKvPageTokens - 1) / compute::kKvPageTokens);
 }
 
-absl::StatusOr<KvBlocks> KvPool::Reserve(int layers, int positions) {
+absl::StatusOr<KvBlocks> KvPool::Reserve(int layers, int positions,
+                                         absl::Span<const KvColumn> shared) {
+  constexpr int32_t kNone = -1;
   const size_t count = PagesFor(layers, positions);
-  if (count > free_.size()) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("needs ", count, " KV pages, ", free_.size(), " are free"));
-  }
   KvBlocks blocks;
   blocks.pool_ = this;
   blocks.pages_per_layer_ = layers == 0 ? 0 : static_cast<int>(count) / layers;
-  blocks.pages_.assign(free_.rbegin(), free_.rbegin() + count);
-  free_.resize(free_.size() - count);
+  blocks.pages_.assign(count, kNone);
+  size_t needed = count;
+  for (size_t index = 0; index < shared.size(); ++index) {
+    for (size_t layer = 0; layer < shared[index].size(); ++layer) {
+      Hold(blocks.pages_[layer * blocks.pages_per_layer_ + index] = shared[index][layer]);
+      --needed;
+    }
+  }
+  const size_t available = free_.size() + cached();
+  while (needed > free_.size() && needed <= available && reclaim_()) {
+  }
+  if (needed > free_.size()) {
+    std::erase(blocks.pages_, kNone);
+    return absl::ResourceExhaustedError(
+        absl::StrCat("needs ", needed, " KV pages, ", available, " are free"));
+  }
+  for (int32_t& page : blocks.pages_) {
+    if (page != kNone) continue;
+    Hold(page = free_.back());
+    free_.pop_back();
+  }
   return blocks;
+}
+
+void KvPool::Keep(int32_t page) {
+  CCOE_CHECK(holders_[page] > 0 && !kept_[page]);
+  kept_[page] = true;
+}
+
+void KvPool::Drop(int32_t page) {
+  CCOE_CHECK(kept_[page]);
+  kept_[page] = false;
+  if (holders_[page] == 0) free_.push_back(page);
+}
+
+void KvPool::Hold(int32_t page) {
+  if (holders_[page]++ == 0) ++used_;
+}
+
+void KvPool::GiveBack(int32_t page) {
+  if (--holders_[page] > 0) return;
+  --used_;
+  if (!kept_[page]) free_.push_back(page);
 }
 
 }  // namespace ccoe::runtime

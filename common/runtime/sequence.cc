@@ -74,17 +74,23 @@ RowSpan LocalSequence::NextSpan(int rows) const {
   const int own = expert == nullptr ? span.layer_end : std::min(span.layer_end, expert->depth());
   const int routing = route_pool.has_value() ? spec.routing_layer : 0;
   if (routing > 0) span.state_layers.push_back(routing);
-  for (const auto& [depth, kept] : states) {
-    if (span.layer_begin < depth && depth <= own && depth != routing) {
+  const auto want = [&](int depth) {
+    const auto& wanted = span.state_layers;
+    if (span.layer_begin < depth && depth <= own &&
+        std::find(wanted.begin(), wanted.end(), depth) == wanted.end()) {
       span.state_layers.push_back(depth);
     }
-  }
+  };
+  for (const auto& [depth, kept] : states) want(depth);
+  for (const auto& [depth, kept] : spare) want(depth);
   return span;
 }
 
-void LocalSequence::TakeStates(int layer, absl::Span<const float> rows) {
+void LocalSequence::TakeStates(int layer, int position, absl::Span<const float> rows) {
   const auto kept = states.find(layer);
   if (kept != states.end()) kept->second.Append(rows);
+  const auto pages = spare.find(layer);
+  if (pages != spare.end()) pages->second.Take(position, rows);
 }
 
 bool LocalSequence::Advance(int rows) {
@@ -121,6 +127,7 @@ void LocalSequence::BeginStep(int depth, int rows) {
   text = OutputText(tokenizer, next.stop.stop_sequences);
   completion_tokens = 0;
   for (auto& [kept, kept_states] : states) kept_states.Truncate(kept <= depth ? rows : 0);
+  for (auto& [kept, pages] : spare) pages.Truncate(rows);
   stem_depth = depth;
   stem_rows = cached_tokens = rows;
   computed = 0;

@@ -16,6 +16,7 @@
 #include "common/runtime/route_pool.h"
 #include "common/runtime/scheduler.h"
 #include "common/runtime/session.h"
+#include "common/runtime/state_pages.h"
 #include "common/runtime/transformer.h"
 
 namespace ccoe::runtime {
@@ -81,8 +82,8 @@ class LocalSequence final : public Sequence {
   // The next `rows` rows for the replica, of those that have run here. An output is wanted of those
   // that have not been answered.
   HiddenRows TakeUnsent(int rows);
-  // Keeps the states of a span's rows where they are kept.
-  void TakeStates(int layer, absl::Span<const float> rows);
+  // Keeps the states of a span's rows, the first at `position`, where they are kept.
+  void TakeStates(int layer, int position, absl::Span<const float> rows);
   bool last_step() const { return step == static_cast<int>(spec.next_steps.size()); }
   // Of the step that runs.
   const StopConditions& stop() const {
@@ -114,8 +115,10 @@ class LocalSequence final : public Sequence {
   // The states that are kept, by their depth, from position 0 on: where rows leave, where a further
   // step's expert begins, and the stem's.
   std::map<int, BoundaryStates> states;
+  // States that the session needs not, by their depth: for the prefix cache.
+  std::map<int, StatePages> spare;
   // An undecided session runs to stem_depth; its rows go on from there once its expert is known.
-  // So do the rows that a further step finds.
+  // So do the rows that a further step finds, and those that the prefix cache has to that depth.
   int stem_depth = 0;
   int stem_rows = 0;                    // that are there so far
   bool keeps_stem = false;              // a later step needs its states

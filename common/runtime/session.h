@@ -86,6 +86,8 @@ struct SessionSpec {
   // a step answers is bit for bit what a session of its own would over the same tokens.
   std::vector<NextStep> next_steps;
   Flow flow;
+  // What is computed for it is found again by sessions of the same salt alone.
+  std::string cache_salt;
   absl::Time queue_deadline = absl::InfiniteFuture();  // leave the queue by then or fail
 };
 

@@ -193,6 +193,7 @@ absl::Status Main() {
   runtime::EngineOptions options;
   options.model = std::move(model);
   options.device = std::move(device);
+  options.prefix_cache = false;
   CCOE_ASSIGN_OR_RETURN(auto engine, runtime::Engine::Create(std::move(options)));
   runtime::ExpertKey general;
   for (const runtime::ExpertInfo& expert : engine->Experts()) {

@@ -77,6 +77,7 @@ std::unique_ptr<runtime::Engine> MakeEngine(std::shared_ptr<const model::Model> 
   options.max_waiting = setup.max_waiting;
   options.kv_budget_bytes = setup.kv_budget_bytes;
   options.boundary_budget_bytes = setup.boundary_budget_bytes;
+  options.prefix_cache = setup.prefix_cache;
   options.quantize_experts = setup.quantize_experts;
   options.observer = setup.observer;
   auto engine = runtime::Engine::Create(std::move(options));

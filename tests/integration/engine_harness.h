@@ -36,6 +36,7 @@ struct EngineSetup {
   int max_waiting = 256;
   size_t kv_budget_bytes = size_t{16} << 20;
   size_t boundary_budget_bytes = 0;
+  bool prefix_cache = true;
   bool quantize_experts = false;
   runtime::EngineObserver* observer = nullptr;
 };

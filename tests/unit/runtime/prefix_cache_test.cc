@@ -1,0 +1,168 @@
+#include "common/runtime/prefix_cache.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ccoe::runtime {
+namespace {
+
+constexpr int kPage = compute::kKvPageTokens;
+constexpr int kLayers = 2;
+
+class PrefixCacheTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto device = compute::NewCpuDevice({.kernels = compute::CpuKernels::kScalar, .threads = 1});
+    ASSERT_TRUE(device.ok()) << device.status();
+    device_ = *std::move(device);
+    auto one = device_->NewKvPages({2, 16}, 1);
+    ASSERT_TRUE(one.ok()) << one.status();
+    auto pool = KvPool::Create(*device_, {2, 16}, 12 * (*one)->page_bytes());
+    ASSERT_TRUE(pool.ok()) << pool.status();
+    pool_ = *std::move(pool);
+    cache_ = std::make_unique<PrefixCache>(*pool_);
+  }
+
+  // Pages of tokens, each page of one number.
+  static std::vector<int32_t> Tokens(const std::vector<int32_t>& pages) {
+    std::vector<int32_t> tokens;
+    for (int32_t page : pages) tokens.insert(tokens.end(), kPage, page);
+    return tokens;
+  }
+  // A session over the tokens ends, whose layers from `own` on are `digest`'s.
+  void RunSession(const std::string& salt, const std::vector<int32_t>& pages, int own = kLayers,
+                  const std::string& digest = "") {
+    const int count = static_cast<int>(pages.size());
+    auto blocks = pool_->Reserve(kLayers, count * kPage);
+    ASSERT_TRUE(blocks.ok()) << blocks.status();
+    std::vector<PrefixEntry> entries(count);
+    for (int index = 0; index < count; ++index) {
+      for (int layer = 0; layer < own; ++layer) {
+        entries[index].trunk.push_back(blocks->Table(layer)[index]);
+      }
+      for (int layer = own; layer < kLayers; ++layer) {
+        entries[index].tails[digest].push_back(blocks->Table(layer)[index]);
+      }
+    }
+    cache_->Insert(salt, Tokens(pages), std::move(entries));
+  }
+  size_t Found(const std::string& salt, const std::vector<int32_t>& pages) {
+    return cache_->Find(salt, Tokens(pages)).size();
+  }
+
+  std::unique_ptr<compute::Device> device_;
+  std::unique_ptr<KvPool> pool_;
+  std::unique_ptr<PrefixCache> cache_;
+};
+
+TEST_F(PrefixCacheTest, FindsTheLongestPrefixOfWholePages) {
+  RunSession("", {1, 2, 3});
+  EXPECT_EQ(Found("", {1, 2, 3, 4}), 3u);
+  EXPECT_EQ(Found("", {1, 2, 4}), 2u);
+  EXPECT_EQ(Found("", {2, 3}), 0u);
+  std::vector<int32_t> short_of_one = Tokens({1, 2});
+  short_of_one.pop_back();
+  EXPECT_EQ(cache_->Find("", short_of_one).size(), 1u);
+  EXPECT_EQ(pool_->used(), 0);
+  EXPECT_EQ(pool_->cached(), 3 * kLayers);
+}
+
+TEST_F(PrefixCacheTest, SaltsDoNotShare) {
+  RunSession("a", {1});
+  EXPECT_EQ(Found("a", {1}), 1u);
+  EXPECT_EQ(Found("b", {1}), 0u);
+  EXPECT_EQ(Found("", {1}), 0u);
+}
+
+TEST_F(PrefixCacheTest, WhatIsKnownIsNotKeptTwice) {
+  RunSession("", {1, 2});
+  RunSession("", {1, 2, 3});
+  EXPECT_EQ(pool_->cached(), 3 * kLayers);
+}
+
+TEST_F(PrefixCacheTest, AnExpertsLayersStandBesideTheTrunk) {
+  RunSession("", {1}, 1, "one");
+  RunSession("", {1}, 1, "two");
+  EXPECT_EQ(pool_->cached(), 3);
+  auto entries = cache_->Find("", Tokens({1}));
+  ASSERT_EQ(entries.size(), 1u);
+  EXPECT_EQ(entries[0]->trunk.size(), 1u);
+  EXPECT_TRUE(entries[0]->tails.contains("one"));
+  EXPECT_TRUE(entries[0]->tails.contains("two"));
+  RunSession("", {1});  // the base model adds the layer that was missing
+  EXPECT_EQ(pool_->cached(), 4);
+  cache_->DropTails("one");
+  EXPECT_FALSE(entries[0]->tails.contains("one"));
+  EXPECT_EQ(pool_->cached(), 3);
+}
+
+TEST_F(PrefixCacheTest, ThePoolTakesWhatWasUsedLeastRecently) {
+  RunSession("", {1, 2});
+  RunSession("", {3, 4});
+  EXPECT_EQ(Found("", {1}), 1u);
+  EXPECT_EQ(pool_->cached(), 4 * kLayers);
+  {
+    auto blocks = pool_->Reserve(kLayers, 3 * kPage);  // 4 are free, 2 are wanted
+    ASSERT_TRUE(blocks.ok()) << blocks.status();
+    EXPECT_EQ(Found("", {1}), 1u);
+    EXPECT_EQ(Found("", {1, 2}), 1u) << "the end of a prefix goes first";
+    EXPECT_EQ(Found("", {3, 4}), 2u);
+  }
+  auto all = pool_->Reserve(kLayers, 6 * kPage);
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_EQ(pool_->cached(), 0);
+  EXPECT_FALSE(cache_->EvictOne());
+}
+
+TEST_F(PrefixCacheTest, ARefusalForgetsNothing) {
+  RunSession("", {1, 2});
+  auto held = pool_->Reserve(kLayers, 3 * kPage);
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(pool_->Reserve(kLayers, 4 * kPage).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(Found("", {1, 2}), 2u);
+}
+
+TEST_F(PrefixCacheTest, PagesThatASessionSharesOutliveTheirEntry) {
+  RunSession("", {1, 2});
+  auto entries = cache_->Find("", Tokens({1, 2}));
+  auto blocks = pool_->Reserve(kLayers, 3 * kPage, {entries[0]->trunk, entries[1]->trunk});
+  ASSERT_TRUE(blocks.ok()) << blocks.status();
+  EXPECT_EQ(blocks->Table(1)[0], entries[0]->trunk[1]);
+  EXPECT_EQ(pool_->used(), 3 * kLayers);
+  EXPECT_EQ(pool_->cached(), 0);
+  while (cache_->EvictOne()) {
+  }
+  EXPECT_EQ(pool_->used(), 3 * kLayers);
+  blocks->Release();
+  EXPECT_EQ(pool_->used(), 0);
+  EXPECT_EQ(pool_->cached(), 0);
+}
+
+TEST_F(PrefixCacheTest, ASessionMayGiveItsPagesForThoseThatAreKnown) {
+  RunSession("", {1});
+  auto blocks = pool_->Reserve(kLayers, 2 * kPage);
+  ASSERT_TRUE(blocks.ok()) << blocks.status();
+  const KvColumn column = cache_->Find("", Tokens({1}))[0]->trunk;
+  blocks->Share(0, column);
+  EXPECT_EQ(blocks->Table(0)[0], column[0]);
+  EXPECT_EQ(pool_->used(), 2 * kLayers);
+  EXPECT_EQ(pool_->cached(), 0);
+  blocks->Release();
+  EXPECT_EQ(pool_->cached(), kLayers);
+}
+
+TEST_F(PrefixCacheTest, NothingIsLeftWithoutIt) {
+  RunSession("a", {1, 2});
+  RunSession("b", {1, 2}, 1, "one");
+  cache_ = nullptr;
+  EXPECT_EQ(pool_->used() + pool_->cached(), 0);
+}
+
+}  // namespace
+}  // namespace ccoe::runtime
