@@ -97,6 +97,7 @@ absl::Status CompleteConfig(ServerConfig* config) {
 absl::Status CompleteConfig(EngineConfig* config) {
   if (config->arithmetic().empty()) config->set_arithmetic("fast");
   if (!config->has_kv_cache_mib()) config->set_kv_cache_mib(1024);
+  if (!config->has_prefix_cache()) config->set_prefix_cache(true);
   if (!config->has_max_sessions()) config->set_max_sessions(256);
   if (!config->has_max_waiting()) config->set_max_waiting(256);
   if (!config->has_max_step_rows()) config->set_max_step_rows(256);

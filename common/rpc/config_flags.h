@@ -212,6 +212,9 @@ class ConfigFlags {
     Add<int>(
         "--max-context", [](Config& c, const int& v) { c.mutable_engine()->set_max_context(v); },
         "Positions of a session (default 0: the model's context)");
+    Add<bool>(
+        "--prefix-cache", [](Config& c, const bool& v) { c.mutable_engine()->set_prefix_cache(v); },
+        "Keep what was computed for prompts that begin alike (default true)");
     AddSwitch(
         "--quantize-experts", [](Config& c) { c.mutable_engine()->set_quantize_experts(true); },
         "Quantise whole-layer experts as the model is: less memory, other tokens");

@@ -42,7 +42,9 @@ telemetry::GaugeValues GaugesOf(const runtime::Engine& engine) {
   const runtime::EngineStats stats = engine.Stats();
   telemetry::GaugeValues values;
   values.kv_blocks_used = stats.kv_pages_used;
-  values.kv_blocks_free = stats.kv_pages_total - stats.kv_pages_used;
+  values.kv_blocks_cached = stats.kv_pages_cached;
+  values.kv_blocks_free =
+      stats.kv_pages_total - stats.kv_pages_used - stats.kv_pages_cached;
   values.boundary_state_bytes = stats.boundary_bytes_used;
   values.sessions_running = stats.sessions_running;
   values.sessions_waiting = stats.sessions_waiting;
@@ -155,6 +157,7 @@ absl::StatusOr<EngineNode> StartEngineNode(const EngineConfig& config, EngineNod
   engine.max_waiting = config.max_waiting();
   engine.max_step_rows = config.max_step_rows();
   engine.max_context = config.max_context();
+  engine.prefix_cache = config.prefix_cache();
   engine.quantize_experts = config.quantize_experts();
   engine.observer = node.observer.get();
 

@@ -22,7 +22,7 @@ constexpr std::array<const char*, 3> kPhases = {"prefill", "decode", "mixed"};
 constexpr std::array<const char*, 2> kDirections = {"sent", "received"};
 constexpr std::array<const char*, 4> kCauses = {"client", "deadline", "slow_reader", "drain"};
 constexpr std::array<const char*, 2> kSessionStates = {"running", "waiting"};
-constexpr std::array<const char*, 2> kBlockStates = {"free", "used"};
+constexpr std::array<const char*, 3> kBlockStates = {"free", "cached", "used"};
 constexpr size_t kMaxHeld = 4096;  // a demand as large is seen anyway
 
 double Seconds(absl::Duration value) { return absl::ToDoubleSeconds(value); }
@@ -159,9 +159,10 @@ std::vector<prometheus::MetricFamily> Metrics::State::Collect() const {
     if (certificate_expiry) certificate.Add({}).Set(UnixSeconds(certificate_expiry()));
     if (source) {
       const GaugeValues values = source();
-      const int total = values.kv_blocks_free + values.kv_blocks_used;
+      const int total = values.kv_blocks_free + values.kv_blocks_cached + values.kv_blocks_used;
       blocks[0]->Set(values.kv_blocks_free);
-      blocks[1]->Set(values.kv_blocks_used);
+      blocks[1]->Set(values.kv_blocks_cached);
+      blocks[2]->Set(values.kv_blocks_used);
       kv_usage.Set(total == 0 ? 0 : static_cast<double>(values.kv_blocks_used) / total);
       boundary_bytes.Set(static_cast<double>(values.boundary_state_bytes));
       active.Set(values.active_requests);

@@ -61,6 +61,7 @@ struct KeyUse {
 // Values that are read when somebody asks for them.
 struct GaugeValues {
   int kv_blocks_free = 0;
+  int kv_blocks_cached = 0;
   int kv_blocks_used = 0;
   size_t boundary_state_bytes = 0;
   int active_requests = 0;

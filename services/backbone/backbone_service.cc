@@ -45,6 +45,7 @@ void FillLoad(const runtime::EngineStats& stats, internal::v1::EngineLoad* load)
   load->set_sessions_waiting(stats.sessions_waiting);
   load->set_kv_pages_total(stats.kv_pages_total);
   load->set_kv_pages_used(stats.kv_pages_used);
+  load->set_kv_pages_cached(stats.kv_pages_cached);
   load->set_kv_page_bytes(static_cast<int64_t>(stats.kv_page_bytes));
   load->set_weights_bytes(static_cast<int64_t>(stats.weights_bytes));
   load->set_boundary_bytes_used(static_cast<int64_t>(stats.boundary_bytes_used));

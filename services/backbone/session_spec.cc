@@ -40,6 +40,7 @@ absl::StatusOr<runtime::SessionSpec> MakeSessionSpec(const internal::v1::OpenSes
   spec.flow = {open.flow().key(), std::max(1, open.flow().weight())};
   if (open.want_pooled()) spec.routing_layer = open.routing_layer();
   CCOE_RETURN_IF_ERROR(runtime::EncodeSession(model, input, max_context, &spec));
+  spec.cache_salt = open.cache_salt();
   spec.queue_deadline =
       now + (open.has_max_queue_time() ? rpc::FromProto(open.max_queue_time()) : kMaxQueueTime);
   return spec;

@@ -34,6 +34,7 @@ struct Options {
   int weight = 1;
   int max_concurrent_requests = 0;
   int tokens_per_minute = 0;
+  std::string cache_group;
   bool json = false;
 };
 
@@ -53,6 +54,7 @@ ExitCode RunAdd(Context& context, const Options& options) {
   key.set_weight(options.weight);
   key.set_max_concurrent_requests(options.max_concurrent_requests);
   key.set_tokens_per_minute(options.tokens_per_minute);
+  key.set_cache_group(options.cache_group);
   const absl::Status saved = router::SaveApiKeys(*keys, options.file);
   if (!saved.ok()) return Fail(context, saved);
   if (context.terminal.err_is_terminal()) {
@@ -79,7 +81,8 @@ ExitCode RunList(Context& context, const Options& options) {
       context.terminal.OutJson({{"name", key.name()},
                                 {"weight", weight},
                                 {"max_concurrent_requests", key.max_concurrent_requests()},
-                                {"tokens_per_minute", key.tokens_per_minute()}});
+                                {"tokens_per_minute", key.tokens_per_minute()},
+                                {"cache_group", key.cache_group()}});
     } else {
       context.terminal.Out(absl::StrFormat(kRow, key.name(), absl::StrCat(weight),
                                            LimitText(key.max_concurrent_requests()),
@@ -133,6 +136,8 @@ void AddKeys(CLI::App& app, Action* action) {
                   "Requests at a time (default 0: no limit)");
   add->add_option("--tokens-per-minute", options->tokens_per_minute,
                   "Tokens of prompts and answers (default 0: no limit)");
+  add->add_option("--cache-group", options->cache_group,
+                  "Share the prefix cache with the keys of this group (default: with none)");
   CLI::App* list = AddTo(keys, "list", "List the keys by their names", options, action, RunList);
   list->add_flag("--json", options->json, "JSON lines on standard output");
   CLI::App* remove = AddTo(keys, "remove", "Remove a key", options, action, RunRemove);

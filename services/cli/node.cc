@@ -77,6 +77,7 @@ absl::StatusOr<std::unique_ptr<router::LocalBackbone>> LoadBackbone(
   backbone.max_waiting = config.max_waiting();
   backbone.max_step_rows = config.max_step_rows();
   backbone.max_context = config.max_context();
+  backbone.prefix_cache = config.prefix_cache();
   backbone.quantize_experts = config.quantize_experts();
   backbone.observer = observer;
   return router::LocalBackbone::Create(std::move(backbone));

@@ -29,13 +29,20 @@ constexpr size_t kMaxNameBytes = 64;
 constexpr int kMaxKeyWeight = 100;
 constexpr int kMaxLimit = 1'000'000'000;
 
+absl::Status CheckName(const char* member, const std::string& name) {
+  const bool good = !name.empty() && name.size() <= kMaxNameBytes &&
+                    std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                      return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+                    });
+  if (good) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(member, " must be 1 to 64 of [A-Za-z0-9._-]"));
+}
+
 absl::Status CheckApiKey(const ApiKey& key) {
-  const std::string& name = key.name();
-  const bool named = !name.empty() && name.size() <= kMaxNameBytes &&
-                     std::all_of(name.begin(), name.end(), [](unsigned char c) {
-                       return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-                     });
-  if (!named) return absl::InvalidArgumentError("name must be 1 to 64 of [A-Za-z0-9._-]");
+  CCOE_RETURN_IF_ERROR(CheckName("name", key.name()));
+  if (!key.cache_group().empty()) {
+    CCOE_RETURN_IF_ERROR(CheckName("cache_group", key.cache_group()));
+  }
   if (!model::IsDigest(absl::StrCat("sha256:", key.sha256()))) {
     return absl::InvalidArgumentError("sha256 must be 64 lower-case hexadecimal digits");
   }

@@ -83,6 +83,7 @@ struct SessionRequest {
   runtime::ExpertKey expert;
   int routing_layer = 0;
   runtime::Flow flow;
+  std::string cache_salt;  // as of runtime::SessionSpec
   runtime::SamplingParams sampling;
   runtime::StopConditions stop;  // max_tokens is cut to what the context leaves
   absl::Time queue_deadline = absl::InfiniteFuture();

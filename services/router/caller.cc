@@ -16,6 +16,12 @@ runtime::Flow Caller::flow() const {
   return {name_, key_.has_weight() ? key_.weight() : 1};
 }
 
+std::string Caller::cache_salt() const {
+  base::MutexLock lock(&mutex_);
+  return key_.cache_group().empty() ? absl::StrCat("key/", name_)
+                                    : absl::StrCat("group/", key_.cache_group());
+}
+
 void Caller::Update(const internal::v1::ApiKey& key) {
   base::MutexLock lock(&mutex_);
   key_ = key;

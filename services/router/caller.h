@@ -21,6 +21,8 @@ class Caller : public std::enable_shared_from_this<Caller> {
 
   const std::string& name() const { return name_; }
   runtime::Flow flow() const;
+  // What its sessions share the prefix cache by: its own, or its group's.
+  std::string cache_salt() const;
   // What it is granted from now on.
   void Update(const internal::v1::ApiKey& key);
 

@@ -67,6 +67,7 @@ absl::StatusOr<std::unique_ptr<LocalBackbone>> LocalBackbone::Create(LocalBackbo
   engine_options.max_waiting = options.max_waiting;
   engine_options.max_step_rows = options.max_step_rows;
   engine_options.max_context = options.max_context;
+  engine_options.prefix_cache = options.prefix_cache;
   engine_options.quantize_experts = options.quantize_experts;
   engine_options.observer = options.observer;
   CCOE_ASSIGN_OR_RETURN(std::unique_ptr<runtime::Engine> engine,
@@ -182,6 +183,7 @@ absl::StatusOr<runtime::SessionId> LocalBackbone::Open(SessionRequest request,
   spec.flow = std::move(request.flow);
   spec.sampling = request.sampling;
   spec.stop = std::move(request.stop);
+  spec.cache_salt = std::move(request.cache_salt);
   spec.queue_deadline = request.queue_deadline;
   CCOE_RETURN_IF_ERROR(runtime::EncodeSession(*model_, request.input, context_tokens_, &spec));
   return engine_->Open(std::move(spec), listener);

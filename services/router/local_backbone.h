@@ -26,6 +26,7 @@ struct LocalBackboneOptions {
   int max_waiting = 256;
   int max_step_rows = 256;
   int max_context = 0;                          // 0: the model's
+  bool prefix_cache = true;                     // as of runtime::EngineOptions
   bool quantize_experts = false;                // as of runtime::EngineOptions
   runtime::EngineObserver* observer = nullptr;  // may be null; outlives the backbone
 };

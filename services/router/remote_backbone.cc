@@ -56,6 +56,7 @@ runtime::EngineStats StatsOf(const internal::v1::EngineLoad& load) {
   stats.sessions_waiting = load.sessions_waiting();
   stats.kv_pages_total = load.kv_pages_total();
   stats.kv_pages_used = load.kv_pages_used();
+  stats.kv_pages_cached = load.kv_pages_cached();
   stats.kv_page_bytes = static_cast<size_t>(load.kv_page_bytes());
   stats.weights_bytes = static_cast<size_t>(load.weights_bytes());
   stats.boundary_bytes_used = static_cast<size_t>(load.boundary_bytes_used());

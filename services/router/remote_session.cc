@@ -33,6 +33,7 @@ internal::v1::SessionRequest MakeOpen(const SessionRequest& request) {
   *open->mutable_sampling() = rpc::EncodeSampling(request.sampling);
   rpc::EncodeStop(request.stop, open->mutable_stop());
   open->set_want_pooled(request.expert.name.empty());
+  open->set_cache_salt(request.cache_salt);
   open->set_routing_layer(request.routing_layer);
   open->mutable_flow()->set_key(request.flow.key);
   open->mutable_flow()->set_weight(request.flow.weight);

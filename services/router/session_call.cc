@@ -18,6 +18,7 @@ SessionRequest SessionOf(const CallInfo& info) {
   session.traceparent = info.traceparent;
   if (const std::shared_ptr<Caller>& caller = *info.caller; caller != nullptr) {
     session.flow = caller->flow();
+    session.cache_salt = caller->cache_salt();
   }
   return session;
 }

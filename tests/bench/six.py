@@ -173,12 +173,13 @@ class Setup(contextlib.ExitStack):
         """A process for PEFT, by a Python that has it."""
         return Child(python, HERE / "peft_child.py")
 
-    def serve(self, folder, experts, kv_cache_mib):
+    def serve(self, folder, experts, kv_cache_mib, prefix_cache=False):
         """`ccoe serve` with the packages below `experts`; whole layers are quantised as the base
-        is."""
+        is. Without a prefix cache prompts may be asked again."""
         return processes.Process(folder, "ccoe", {
             "engine": {"model": str(self.model), "threads": self.threads,
-                       "kv_cache_mib": kv_cache_mib, "quantize_experts": True},
+                       "kv_cache_mib": kv_cache_mib, "prefix_cache": prefix_cache,
+                       "quantize_experts": True},
             "experts": str(experts)})
 
 

@@ -141,6 +141,17 @@ def test_a_key_has_no_more_than_it_is_granted(server, add):
     assert rejected['ccoe_key_tokens_total{key="slow"}'] == 20 + overdrawn
 
 
+def test_keys_find_their_own_prefixes_alone(server, add):
+    keys = [add("alone"), add("one", "--cache-group", "both"), add("other", "--cache-group", "both")]
+    processes.wait_until(lambda: reason(server, keys[2]) is None, what="that the keys are known")
+    cached = []
+    for key in keys + keys:
+        with api.Client(server.listen, api_key=key) as client:
+            answer = client.answer(api.request(list(range(100, 180)), max_tokens=2))
+            cached.append(answer.finished.usage.cached_tokens)
+    assert cached == [0, 0, 64, 64, 64, 64]
+
+
 REFUSED = [
     ("ccoe-router", ["--backbone", "127.0.0.1:1", "--listen", "0.0.0.0:0"], "server.listen"),
     ("ccoe-router", ["--backbone", "127.0.0.1:1", "--admin-listen", ":0"], "admin_listen"),

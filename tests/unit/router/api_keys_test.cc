@@ -55,6 +55,7 @@ TEST(ApiKeysTest, RefusesWhatIsWrongAndSaysWhere) {
        "keys[0]: sha256"},
       {File(Key("a", ", \"weight\": 0")), "keys[0]: weight"},
       {File(Key("a", ", \"weight\": 101")), "keys[0]: weight"},
+      {File(Key("a", ", \"cache_group\": \"a b\"")), "keys[0]: cache_group"},
       {File(Key("a", ", \"max_concurrent_requests\": -1")), "keys[0]: max_concurrent_requests"},
       {File(Key("a", ", \"tokens_per_minute\": -1")), "keys[0]: tokens_per_minute"},
       {File(Key("a", ", \"tokens_per_minute\": 1e12")), "tokens_per_minute"},
