@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -14,21 +15,12 @@ void EngineImpl::AdmitWaiting() {
   const absl::Time now = absl::Now();
   FailOverdue(now);
   ReadmitMoved(now);
-  // A session that has begun and moves keeps its place and its memory: it waits for its new replica
-  // alone.
-  int running = 0;
-  std::map<std::string, int> running_by_key;
-  for (const auto& [id, sequence] : local_) {
-    if (sequence->state == LocalSequence::State::kWaiting && !sequence->started()) continue;
-    ++running;
-    ++running_by_key[sequence->flow.key];
-  }
+  Places places = CountPlaces();
   // Until it has run, a session that is admitted counts as if its prompt had.
   std::vector<std::pair<SessionId, int>> counted;
-  while (LocalSequence* next = NextToAdmit(now, running, running_by_key)) {
+  while (LocalSequence* next = NextToAdmit(now, places)) {
     const SessionId id = next->id;
     const std::string key = next->flow.key;
-    const int rows = next->prompt_tokens;
     if (counted.empty()) fair_.Turn(next->flow, next->domain);
     const absl::Status status = AdmitNow(*next);
     blocked_ = absl::IsResourceExhausted(status) ? id : 0;
@@ -36,8 +28,10 @@ void EngineImpl::AdmitWaiting() {
     if (!status.ok()) {
       Fail(id, status);
     } else if (FindLocal(id) != nullptr) {
-      ++running;
-      ++running_by_key[key];
+      ++places.running;
+      ++places.keys[key].running;
+      places.keys[key].pages += next->blocks.page_count();
+      const int rows = next->prompt_tokens - next->cached_tokens;
       counted.emplace_back(id, rows);
       fair_.Charge(next->flow, next->domain, rows);
     }
@@ -88,23 +82,65 @@ absl::Status EngineImpl::AdmitNow(LocalSequence& sequence) {
   return status;
 }
 
+// A session that has begun and moves keeps its place and its memory: it waits for its new replica
+// alone.
+EngineImpl::Places EngineImpl::CountPlaces() const {
+  Places places;
+  for (const auto& [id, sequence] : local_) {
+    KeyPlaces& key = places.keys[sequence->flow.key];
+    if (key.weight == 0) places.weights += key.weight = sequence->flow.weight;
+    if (sequence->state == LocalSequence::State::kWaiting && !sequence->started()) continue;
+    ++places.running;
+    ++key.running;
+    key.pages += sequence->blocks.page_count();
+  }
+  return places;
+}
+
+// Whether one place more than `held` is no more than the flow's key gets where all that have
+// sessions want some.
+bool EngineImpl::IsBelowShare(const Places& places, const Flow& flow, int held) const {
+  const int weight = places.keys.find(flow.key)->second.weight;
+  return (int64_t{held} + 1) * places.weights <= int64_t{options_.max_sessions} * weight;
+}
+
+// Whether a session may run: while there are places, and beyond them while its key is below its
+// share. Then others pause, by turns: a step has no more sessions than there are places. And of the
+// KV pool no key takes everything, but its first session may need as much; a key that stays within
+// its part is not overtaken.
+bool EngineImpl::HasPlace(const Places& places, const LocalSequence& sequence) const {
+  const KeyPlaces& key = places.keys.find(sequence.flow.key)->second;
+  if (places.running >= options_.max_sessions &&
+      !IsBelowShare(places, sequence.flow, key.running)) {
+    return false;
+  }
+  if (sequence.flow.key.empty() || key.pages == 0) return true;
+  const int pages =
+      KvPool::PagesFor(options_.layer_end - options_.layer_begin, sequence.max_positions);
+  const int held = std::min(key.pages, pool_->used());
+  // As if one more key came.
+  const bool within =
+      int64_t{held + pages} * (places.weights + 1) <= int64_t{pool_->total()} * key.weight;
+  return within ||
+         MayTakePlace(sequence.flow, held + pages - 1, pool_->total() - pool_->used() - pages + 1);
+}
+
 // Whose turn it is of those that have not begun; null: nobody's.
-LocalSequence* EngineImpl::NextToAdmit(absl::Time now, int running,
-                                       const std::map<std::string, int>& running_by_key) {
-  const int free = options_.max_sessions - running;
-  if (free <= 0) return nullptr;
+LocalSequence* EngineImpl::NextToAdmit(absl::Time now, const Places& places) {
   LocalSequence* const blocked = FindLocal(blocked_);
   if (blocked != nullptr && blocked->state == LocalSequence::State::kWaiting &&
-      !blocked->started() && blocked->retry_at <= now) {
+      !blocked->started() && blocked->retry_at <= now && HasPlace(places, *blocked)) {
     return blocked;
   }
   LocalSequence* next = nullptr;
   FairQueue::Rank least;
+  std::set<absl::string_view> full;  // keys whose first has no place: nor have those behind it
   for (SessionId id : waiting_) {
     LocalSequence& sequence = *FindLocal(id);
     if (sequence.started() || sequence.retry_at > now) continue;
-    const auto held = running_by_key.find(sequence.flow.key);
-    if (!MayTakePlace(sequence.flow, held == running_by_key.end() ? 0 : held->second, free)) {
+    if (full.contains(sequence.flow.key)) continue;
+    if (!HasPlace(places, sequence)) {
+      full.insert(sequence.flow.key);
       continue;
     }
     const FairQueue::Rank rank = fair_.RankOf(sequence.flow, sequence.domain);

@@ -85,8 +85,20 @@ class EngineImpl final : public Engine {
   void FailOverdue(absl::Time now);
   void ReadmitMoved(absl::Time now);
   absl::Status AdmitNow(LocalSequence& sequence);
-  LocalSequence* NextToAdmit(absl::Time now, int running,
-                             const std::map<std::string, int>& running_by_key);
+  struct KeyPlaces {
+    int weight = 0;
+    int running = 0;
+    int pages = 0;  // of the KV pool; shared ones count for each session
+  };
+  struct Places {
+    int running = 0;
+    int weights = 0;  // of all keys that have sessions
+    std::map<std::string, KeyPlaces> keys;
+  };
+  Places CountPlaces() const;
+  bool IsBelowShare(const Places& places, const Flow& flow, int held) const;
+  bool HasPlace(const Places& places, const LocalSequence& sequence) const;
+  LocalSequence* NextToAdmit(absl::Time now, const Places& places);
 
   // The engine's thread, engine_loop.cc.
   void Loop();
@@ -123,6 +135,7 @@ class EngineImpl final : public Engine {
   bool Step();
   std::vector<std::pair<Sequence*, int>> Plan();
   std::vector<size_t> FairOrder(absl::Span<Sequence* const> ready);
+  void LeaveOutOthers(absl::Span<Sequence* const> ready, std::vector<size_t>& order) const;
   void ObserveStalls(absl::Span<RemoteExpert* const> links, absl::Span<const int> credit);
   void Replay(std::vector<std::pair<Sequence*, int>>& plan);
   void RunStep(absl::Span<const std::pair<Sequence*, int>> plan);

@@ -52,24 +52,36 @@ std::vector<std::pair<Sequence*, int>> EngineImpl::Plan() {
   const auto add = [&](Sequence& sequence, RemoteExpert* replica) {
     const int rows = sequence.ReadyRows();
     if (rows == 0) return;
+    const int link = link_of(replica);
+    if (link >= 0 && credit[link] <= 0) return;
     ready.push_back(&sequence);
-    runnables.push_back({rows, sequence.IsDecode(), link_of(replica)});
+    runnables.push_back({.rows = rows, .decode = sequence.IsDecode(), .link = link});
   };
   for (const auto& [id, sequence] : local_) add(*sequence, sequence->replica);
   for (const auto& [key, guest] : guests_) add(*guest, nullptr);
   ObserveStalls(links, credit);
   if (ready.empty()) return {};
 
-  const std::vector<size_t> order = FairOrder(ready);
+  std::vector<size_t> order = FairOrder(ready);
+  LeaveOutOthers(ready, order);
+  bool all = waiting_.empty() && order.size() == ready.size();
   std::vector<Runnable> in_turn;
   in_turn.reserve(order.size());
-  for (size_t i : order) in_turn.push_back(runnables[i]);
+  for (size_t i : order) {
+    const Sequence& sequence = *ready[i];
+    in_turn.push_back(runnables[i]);
+    in_turn.back().served = fair_.RankOf(sequence.flow, sequence.domain).first;
+  }
   SchedulerLimits limits;
   limits.max_step_rows = options_.max_step_rows;
   const std::vector<int> rows = Schedule(in_turn, std::move(credit), limits);
   std::vector<std::pair<Sequence*, int>> plan;
   for (size_t i = 0; i < order.size(); ++i) {
     if (rows[i] > 0) plan.emplace_back(ready[order[i]], rows[i]);
+    all = all && rows[i] == in_turn[i].rows;
+  }
+  if (all) {  // nobody waits, so nobody who has had less is owed anything
+    for (size_t i : order) fair_.Turn(ready[i]->flow, ready[i]->domain);
   }
   return plan;
 }
@@ -87,6 +99,32 @@ std::vector<size_t> EngineImpl::FairOrder(absl::Span<Sequence* const> ready) {
   std::stable_sort(order.begin(), order.end(),
                    [&](size_t a, size_t b) { return ranks[a] < ranks[b]; });
   return order;
+}
+
+// Where more sessions run than there are places each key has its share of them, and what is left
+// goes by turns; the others pause for this step.
+void EngineImpl::LeaveOutOthers(absl::Span<Sequence* const> ready,
+                                std::vector<size_t>& order) const {
+  if (local_.size() <= static_cast<size_t>(options_.max_sessions)) return;
+  const Places places = CountPlaces();
+  if (places.running <= options_.max_sessions) return;
+  int kept = 0;
+  std::map<std::string, int> kept_of_key;
+  std::vector<size_t> beyond;
+  for (size_t i : order) {
+    // A guest has its place at another engine.
+    if (dynamic_cast<const LocalSequence*>(ready[i]) == nullptr) continue;
+    int& of_key = kept_of_key[ready[i]->flow.key];
+    if (IsBelowShare(places, ready[i]->flow, of_key)) {
+      ++of_key;
+      ++kept;
+    } else {
+      beyond.push_back(i);
+    }
+  }
+  std::vector<bool> paused(ready.size());
+  for (size_t i : beyond) paused[i] = ++kept > options_.max_sessions;
+  std::erase_if(order, [&](size_t i) { return paused[i]; });
 }
 
 void EngineImpl::ObserveStalls(absl::Span<RemoteExpert* const> links,

@@ -19,7 +19,8 @@ bool MayTakePlace(const Flow& flow, int held, int free);
 // Whose turn it is: counts the rows that each flow has had computed, by key and, within a key, by
 // domain; the least served comes first. A key's rows count by its weight. A flow that comes (back)
 // to work has what it was served before, but at least as much as the least served of those that
-// have work, and with each session that joins at least as much as the last whose turn it was:
+// have work, and with each session that joins at least as much as the last whose turn it was (and
+// as everybody, while nobody waits):
 // idleness saves nothing up, and what was idle costs its user nothing later. So of two flows that
 // always wait neither is ahead of the other by more than what is served at once. The virtual token
 // counter of Sheng et al.

@@ -18,13 +18,26 @@ std::vector<int> Schedule(absl::Span<const Runnable> runnables, std::vector<int>
     rows[i] = count;
     return count;
   };
-  int decoding = 0;
-  for (size_t i = 0; i < runnables.size(); ++i) {
-    if (runnables[i].decode) decoding += take(i, 1);
-  }
-  int prefill = decoding > 0 ? limits.mixed_prefill_rows : limits.max_step_rows;
-  for (size_t i = 0; i < runnables.size(); ++i) {
-    if (!runnables[i].decode) prefill -= take(i, prefill);
+  const bool mixed = std::any_of(runnables.begin(), runnables.end(), [&](const Runnable& runnable) {
+    return runnable.decode && (runnable.link < 0 || link_credit_rows[runnable.link] > 0);
+  });
+  int prefill = mixed ? limits.mixed_prefill_rows : limits.max_step_rows;
+  bool prompts = false;  // of a key that comes before
+  for (size_t begin = 0, end = 0; begin < runnables.size(); begin = end) {
+    while (end < runnables.size() && runnables[end].served == runnables[begin].served) ++end;
+    for (size_t i = begin; i < end; ++i) {
+      if (!runnables[i].decode) continue;
+      if (!prompts) {
+        take(i, 1);
+      } else if (prefill > 0) {
+        prefill -= take(i, 1);
+      }
+    }
+    const int before = prefill;
+    for (size_t i = begin; i < end; ++i) {
+      if (!runnables[i].decode) prefill -= take(i, prefill);
+    }
+    prompts = prompts || prefill < before;
   }
   return rows;
 }

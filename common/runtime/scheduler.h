@@ -11,6 +11,7 @@ struct Runnable {
   int rows = 0;         // rows that it could run now
   bool decode = false;  // its only row is the answer's next
   int link = -1;        // index of the link that its rows leave through; -1: none
+  double served = 0;    // what its key has had
 };
 
 struct SchedulerLimits {
@@ -19,8 +20,10 @@ struct SchedulerLimits {
   int mixed_prefill_rows = 64;
 };
 
-// How many rows each runnable runs in the next step (0: none). Pure. Decode goes before prefill;
-// both in the order given, which is that of their turns; `link_credit_rows[link]` is never
+// How many rows each runnable runs in the next step (0: none). Pure. They are given in the order of
+// their turns, keys by what they have had. Of a key decode goes before prefill, and prefill before
+// all of the keys that have had more: those get what it leaves of mixed_prefill_rows, so that a
+// first token does not wait for the answers of busier keys. `link_credit_rows[link]` is never
 // exceeded.
 std::vector<int> Schedule(absl::Span<const Runnable> runnables, std::vector<int> link_credit_rows,
                           const SchedulerLimits& limits);

@@ -2,9 +2,10 @@
 """What a neighbour costs: the time to the first token of one key while another has ten times the load.
 
 `ccoe serve` answers two keys. Key b asks at a steady rate, key a at the same rate (1x) and at ten
-times that (10x), more than the machine can answer. Arrivals are Poisson, open loop: nobody waits for
-an answer before asking again, and what is refused is not asked again. For contrast the same is asked
-with all requests under one key, where there is nothing to be fair to. The four settings take turns.
+times that (10x), more than the machine can answer: what it can is measured first. Arrivals are
+Poisson, open loop: nobody waits for an answer before asking again, and what is refused is not asked
+again. For contrast the same is asked with all requests under one key, where there is nothing to be
+fair to. The four settings take turns.
 """
 
 import argparse
@@ -63,6 +64,22 @@ async def first_token_s(client, prompt, tokens):
     return first
 
 
+async def capacity(address, key, arguments):
+    """Requests per second that are answered while 16 are always under way."""
+    begin, ends = time.monotonic(), []
+    measured_s = 10
+
+    async def keep_asking(client, rng):
+        while time.monotonic() < begin + 1.5 * measured_s:
+            prompt = [rng.randrange(100, 10_000) for _ in range(arguments.prompt_tokens)]
+            await first_token_s(client, prompt, arguments.tokens)
+            ends.append(time.monotonic() - begin)
+
+    async with AsyncClient(address, retries=0, api_key=key) as client:
+        await asyncio.gather(*(keep_asking(client, random.Random(i)) for i in range(16)))
+    return sum(0.5 * measured_s < end <= 1.5 * measured_s for end in ends) / measured_s
+
+
 async def ask(client, times, arguments, rng):
     """Asks at these times; the times to the first token, and how many were refused."""
     begin = time.monotonic()
@@ -77,10 +94,10 @@ async def ask(client, times, arguments, rng):
     return answered, len(found) - len(answered)
 
 
-async def phase(address, keys, load, arguments, rng):
+async def phase(address, keys, rate, load, arguments, rng):
     """Both keys at once, a at `load` times the rate; what b had, and a's number of refusals."""
-    of_b = arrivals(arguments.rate, arguments.seconds, rng)
-    of_a = arrivals(load * arguments.rate, arguments.seconds, rng)
+    of_b = arrivals(rate, arguments.seconds, rng)
+    of_a = arrivals(load * rate, arguments.seconds, rng)
     async with AsyncClient(address, retries=0, api_key=keys[0]) as a, \
             AsyncClient(address, retries=0, api_key=keys[1]) as b:
         (others, a_refused), (own, refused) = await asyncio.gather(
@@ -92,25 +109,26 @@ def serve(folder, arguments):
     return processes.Process(folder, "ccoe", {
         "engine": {"model": str(arguments.model), "threads": arguments.threads,
                    "kv_cache_mib": 512, "max_sessions": arguments.max_sessions,
-                   "max_waiting": 64},
+                   "max_waiting": 64, "prefix_cache": False},
         "api_keys": str(folder / "keys.json")})
 
 
 def measure(folder, arguments):
-    """(mode, load) -> the phases of all rounds."""
+    """The rate, and (mode, load) -> the phases of all rounds."""
     keys = add_key(folder, "a"), add_key(folder, "b")
     modes = {"two keys": keys, "one key": (keys[0], keys[0])}
     found = {(mode, load): [] for mode in modes for load in (1, FACTOR)}
     server = serve(folder, arguments)
     try:
+        rate = arguments.overload / FACTOR * asyncio.run(capacity(server.listen, keys[0], arguments))
         for turn in range(arguments.rounds):
             for mode, load in found:
                 rng = random.Random(turn)  # b's arrivals are the same in every setting
                 found[mode, load].append(
-                    asyncio.run(phase(server.listen, modes[mode], load, arguments, rng)))
+                    asyncio.run(phase(server.listen, modes[mode], rate, load, arguments, rng)))
     finally:
         server.stop()
-    return found
+    return rate, found
 
 
 def summary(phases):
@@ -130,18 +148,20 @@ def main():
                         help="where the project's programs are (default: build/bin)")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON file to write")
     parser.add_argument("--threads", type=int, default=2, help="compute threads (default: 2)")
-    parser.add_argument("--rate", type=float, default=1.5,
-                        help="requests per second of 1x (default: 1.5)")
+    parser.add_argument("--overload", type=float, default=1.2,
+                        help="a's rate at 10x, as a part of what the machine answers (default: 1.2)")
     parser.add_argument("--seconds", type=float, default=60, help="of each phase (default: 60)")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
     parser.add_argument("--prompt-tokens", type=int, default=64, help="default: 64")
     parser.add_argument("--tokens", type=int, default=32, help="of an answer (default: 32)")
-    parser.add_argument("--max-sessions", type=int, default=8, help="of the engine (default: 8)")
+    parser.add_argument("--max-sessions", type=int, default=256,
+                        help="of the engine (default: 256, as the server's own)")
     arguments = parser.parse_args()
     processes.BIN = arguments.bin_dir.resolve()
     with tempfile.TemporaryDirectory() as folder, machine.Interference() as others:
-        found = measure(pathlib.Path(folder), arguments)
+        rate, found = measure(pathlib.Path(folder), arguments)
     rows = {key: summary(phases) for key, phases in found.items()}
+    print(f"1x is {rate:.2f} requests per second")
     for (mode, load), row in rows.items():
         print(f"{mode}, a at {load}x: b answered {row['answered']}, refused {row['refused']}; time "
               f"to the first token p50 {row['p50_ms']:.0f} ms, p99 {row['p99_ms']:.0f} ms; a answered "
@@ -153,7 +173,7 @@ def main():
     print(f"other processes used {others.cores:.2f} cores")
     arguments.out.write_text(json.dumps({
         "machine": machine.describe(), "model": arguments.model.name, "threads": arguments.threads,
-        "rate": arguments.rate, "seconds": arguments.seconds, "rounds": arguments.rounds,
+        "rate": rate, "seconds": arguments.seconds, "rounds": arguments.rounds,
         "prompt_tokens": arguments.prompt_tokens, "tokens": arguments.tokens,
         "max_sessions": arguments.max_sessions, "others_cores": others.cores, "ratios": ratios,
         "rows": {f"{mode}, {load}x": row for (mode, load), row in rows.items()}},

@@ -73,6 +73,15 @@ class Recorder final : public runtime::SessionListener {
   const char name_;
 };
 
+// The most sessions of a step. Read it once the engine is gone.
+class StepSizes final : public runtime::EngineObserver {
+ public:
+  void OnStep(const runtime::StepReport& report) override {
+    most = std::max(most, report.sessions);
+  }
+  int most = 0;
+};
+
 class FairnessTest : public ::testing::Test {
  protected:
   FairnessTest() { setup_.cpu.threads = 1; }
@@ -136,8 +145,10 @@ TEST_F(FairnessTest, APromptDoesNotWaitForAllPromptsOfAnotherKey) {
   EXPECT_EQ(record_->first_tokens.find('b'), 0u) << record_->first_tokens;
 }
 
-TEST_F(FairnessTest, OneKeyDoesNotTakeAllPlaces) {
-  setup_.max_sessions = 5;
+TEST_F(FairnessTest, AKeyBelowItsShareNeedNotWaitForAPlace) {
+  StepSizes sizes;
+  setup_.observer = &sizes;
+  setup_.max_sessions = 4;
   StartHeld();
   std::vector<std::unique_ptr<Collector>> others;
   const auto open = [&](const Flow& flow) {
@@ -150,10 +161,41 @@ TEST_F(FairnessTest, OneKeyDoesNotTakeAllPlaces) {
   };
   for (int i = 0; i < 6; ++i) open(kA);
   run_until(3);
-  EXPECT_EQ(engine_->Stats().sessions_running, 4);
-  open(kB);
+  EXPECT_EQ(engine_->Stats().sessions_running, 4) << "one key may have all of them";
+  for (int i = 0; i < 3; ++i) open(kB);
   run_until(5);
-  EXPECT_EQ(engine_->Stats().sessions_running, 5);
+  EXPECT_EQ(engine_->Stats().sessions_running, 6);
+  EXPECT_TRUE(others[6]->admitted && others[7]->admitted) << "two are half of the places";
+  EXPECT_FALSE(others[8]->admitted);
+  first_.Release();
+  for (const auto& other : others) ASSERT_TRUE(other->Wait());
+  EXPECT_TRUE(engine_->Drain(absl::Seconds(60)));
+  engine_ = nullptr;
+  EXPECT_EQ(sizes.most, 4) << "no step has more sessions than there are places";
+}
+
+TEST_F(FairnessTest, OneKeyDoesNotTakeAllBlocks) {
+  setup_.kv_budget_bytes = size_t{1} << 18;
+  StartHeld();
+  std::vector<std::unique_ptr<Collector>> others;
+  const auto open = [&](const Flow& flow) {
+    others.push_back(std::make_unique<Collector>());
+    ASSERT_TRUE(engine_->Open(Spec(flow, 10, 20), others.back().get()).ok());
+  };
+  const auto run_until = [&](size_t tokens) {
+    first_.HoldAfter(tokens);
+    first_.WaitForTokens(tokens);
+  };
+  run_until(2);
+  const int total = engine_->Stats().kv_pages_total;
+  const int each = engine_->Stats().kv_pages_used;
+  ASSERT_GT(each, 0);
+  for (int i = 0; i < total / each; ++i) open(kA);
+  run_until(4);
+  EXPECT_LE(engine_->Stats().kv_pages_used, total * 4 / 5 + each);
+  EXPECT_GT(engine_->Stats().kv_pages_used, total / 2);
+  open(kB);
+  run_until(6);
   EXPECT_TRUE(others.back()->admitted);
   first_.Release();
   for (const auto& other : others) ASSERT_TRUE(other->Wait());

@@ -21,6 +21,23 @@ TEST(SchedulerTest, DecodeGoesFirstAndBoundsPrefill) {
               ElementsAre(64, 1, 1));
 }
 
+TEST(SchedulerTest, APromptGoesBeforeTheAnswersOfKeysThatHaveHadMore) {
+  const std::vector<Runnable> runnables = {
+      {.rows = 1, .decode = true, .served = 10}, {.rows = 62, .served = 10},
+      {.rows = 1, .decode = true, .served = 20}, {.rows = 1, .decode = true, .served = 20},
+      {.rows = 1, .decode = true, .served = 30}, {.rows = 50, .served = 30}};
+  EXPECT_THAT(Schedule(runnables, {}, {.max_step_rows = 256, .mixed_prefill_rows = 64}),
+              ElementsAre(1, 62, 1, 1, 0, 0));
+}
+
+TEST(SchedulerTest, AnswersOfAKeyThatHasHadLessDoNotBoundAnothersPrompt) {
+  const std::vector<Runnable> runnables = {{.rows = 1, .decode = true, .served = 10},
+                                           {.rows = 1, .decode = true, .served = 20},
+                                           {.rows = 100, .served = 20}};
+  EXPECT_THAT(Schedule(runnables, {}, {.max_step_rows = 256, .mixed_prefill_rows = 64}),
+              ElementsAre(1, 1, 64));
+}
+
 TEST(SchedulerTest, NeverExceedsTheStep) {
   const std::vector<Runnable> runnables(10, {.rows = 1, .decode = true});
   EXPECT_THAT(Schedule(runnables, {}, {.max_step_rows = 4, .mixed_prefill_rows = 2}),
