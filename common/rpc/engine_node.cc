@@ -43,8 +43,7 @@ telemetry::GaugeValues GaugesOf(const runtime::Engine& engine) {
   telemetry::GaugeValues values;
   values.kv_blocks_used = stats.kv_pages_used;
   values.kv_blocks_cached = stats.kv_pages_cached;
-  values.kv_blocks_free =
-      stats.kv_pages_total - stats.kv_pages_used - stats.kv_pages_cached;
+  values.kv_blocks_free = stats.kv_pages_free();
   values.boundary_state_bytes = stats.boundary_bytes_used;
   values.sessions_running = stats.sessions_running;
   values.sessions_waiting = stats.sessions_waiting;

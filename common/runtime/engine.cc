@@ -62,7 +62,7 @@ absl::Status EngineImpl::Start() {
   CCOE_ASSIGN_OR_RETURN(pool_, KvPool::Create(*options_.device, {config.kv_heads, config.head_dim},
                                               options_.kv_budget_bytes));
   if (options_.prefix_cache && options_.layer_begin == 0) {
-    cache_ = std::make_unique<PrefixCache>(*pool_);
+    cache_ = std::make_unique<PrefixCache>(*pool_, 2 * BoundaryBudget(options_, *pool_));
   }
   boundary_ = std::make_unique<BoundaryStore>(config.hidden, BoundaryBudget(options_, *pool_));
   CCOE_ASSIGN_OR_RETURN(transformer_,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -52,11 +53,13 @@ struct EngineOptions {
   size_t boundary_budget_bytes = 0;
   // Whether sessions of this engine's clients leave their KV pages, and states at the experts'
   // attach depths, to those that begin with the same tokens, as long as nobody else wants the
-  // pages.
+  // pages. Keeps at most twice as many bytes of states as the budget above.
   bool prefix_cache = true;
-  int max_sessions = 256;   // running at a time
+  // In one step. As many run, and beyond them those of keys that have less than their share: then
+  // others pause by turns, and hold their memory.
+  int max_sessions = 256;
   int max_waiting = 256;    // queued for blocks
-  int max_step_rows = 256;  // rows of one step, decode first
+  int max_step_rows = 256;  // rows of one step
   int max_context = 0;      // positions of a session; 0: the model's
   // Quantises the float matrices of full packages, each as the base model's own is. Such an expert
   // gives other tokens than the package as it is, so its package_digest is another.
@@ -80,6 +83,10 @@ struct EngineStats {
   int kv_pages_total = 0;
   int kv_pages_used = 0;    // by sessions
   int kv_pages_cached = 0;  // by none, and kept as long as none wants them
+  // The rest; the counts are not of one instant.
+  int kv_pages_free() const {
+    return std::max(0, kv_pages_total - kv_pages_used - kv_pages_cached);
+  }
   size_t kv_page_bytes = 0;
   size_t boundary_bytes_used = 0;  // reserved for boundary states
   size_t weights_bytes = 0;        // of the base layers and the experts here

@@ -116,7 +116,8 @@ EngineImpl::Prefix EngineImpl::FindPrefix(const LocalSequence& sequence,
   }
   if (!sequence.undecided() && !prefix.entries.empty()) {
     const int deepest = std::min({OwnDepth(sequence), settled, sequence.layer_end - 1});
-    for (const auto& [depth, states] : prefix.entries.front()->states) {
+    for (const auto& states : prefix.entries.front()->states) {
+      const int depth = states.first;
       if (depth > deepest) break;
       const int stem = CountLeading(prefix.entries, [&](const PrefixEntry& entry) {
         return Covers(entry, depth, kept) && entry.states.contains(depth);
@@ -189,7 +190,8 @@ void EngineImpl::KeepPrefix(LocalSequence& sequence) {
   const bool on_stem = sequence.undecided() || sequence.on_stem();
   const int whole = sequence.undecided() ? 0 : sequence.computed / kKvPageTokens;
   const int pages = (on_stem ? sequence.stem_rows : sequence.computed) / kKvPageTokens;
-  const bool has_tail = own < sequence.layer_end && directory_.Healthy(*sequence.expert);
+  const bool has_tail =
+      whole > 0 && own < sequence.layer_end && directory_.Healthy(*sequence.expert);
   std::vector<PrefixEntry> entries(pages);
   for (int index = 0; index < pages; ++index) {
     PrefixEntry& entry = entries[index];

@@ -46,7 +46,7 @@ KvPool::KvPool(std::unique_ptr<compute::KvPages> pages)
       free_(pages_->page_count()),
       holders_(pages_->page_count(), 0),
       kept_(pages_->page_count(), false) {
-  // Taken from the back: low pages first, so that a small load touches little memory.
+  // Taken from the back: low pages first, so that a small load touches little memory at first.
   std::iota(free_.rbegin(), free_.rend(), 0);
 }
 

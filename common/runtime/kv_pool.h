@@ -64,6 +64,8 @@ class KvPool {
   // Keeps a page that a session holds, and is not kept yet, beyond that session; and ends it.
   void Keep(int32_t page);
   void Drop(int32_t page);
+  // Whether a session holds the page.
+  bool IsUsed(int32_t page) const { return holders_[page] > 0; }
   // What Reserve calls for cached pages: drops some, or returns false.
   void set_reclaim(std::function<bool()> reclaim) { reclaim_ = std::move(reclaim); }
 

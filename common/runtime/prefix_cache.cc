@@ -5,13 +5,32 @@
 
 namespace ccoe::runtime {
 
-PrefixCache::PrefixCache(KvPool& pool) : pool_(pool) {
+namespace {
+
+// Calls `use` for each page of an entry.
+template <typename Use>
+void ForEachPage(const PrefixEntry& entry, const Use& use) {
+  for (int32_t page : entry.trunk) use(page);
+  for (const auto& [digest, column] : entry.tails) {
+    for (int32_t page : column) use(page);
+  }
+}
+
+size_t BytesOf(const PrefixEntry& entry) {
+  size_t bytes = 0;
+  for (const auto& [depth, states] : entry.states) bytes += states->size() * sizeof(float);
+  return bytes;
+}
+
+}  // namespace
+
+PrefixCache::PrefixCache(KvPool& pool, size_t state_budget_bytes)
+    : pool_(pool), state_budget_bytes_(state_budget_bytes) {
   pool_.set_reclaim([this] { return EvictOne(); });
 }
 
 PrefixCache::~PrefixCache() {
-  while (EvictOne()) {
-  }
+  while (!uses_.empty()) Remove(uses_.back());
 }
 
 PrefixCache::PageTokens PrefixCache::PageOf(absl::Span<const int32_t> tokens, size_t index) {
@@ -55,6 +74,7 @@ void PrefixCache::Insert(std::string_view salt, absl::Span<const int32_t> tokens
     Merge(std::move(entries[index]), *node->entry);
   }
   Touch(node);
+  while (state_bytes_ > state_budget_bytes_) Remove(uses_.back());
 }
 
 void PrefixCache::DropTails(const std::string& digest) {
@@ -66,16 +86,29 @@ void PrefixCache::DropTails(const std::string& digest) {
 }
 
 bool PrefixCache::EvictOne() {
-  if (uses_.empty()) return false;
-  Node* node = uses_.back();
-  uses_.pop_back();
-  DropPages(*node->entry);
+  const auto found = std::find_if(uses_.rbegin(), uses_.rend(), [this](const Node* node) {
+    return node->children.empty() && HasUnusedPage(*node->entry);
+  });
+  if (found == uses_.rend() && pool_.cached() == 0) return false;
+  Remove(found == uses_.rend() ? uses_.back() : *found);
+  return true;
+}
+
+bool PrefixCache::HasUnusedPage(const PrefixEntry& entry) const {
+  bool unused = false;
+  ForEachPage(entry, [&](int32_t page) { unused = unused || !pool_.IsUsed(page); });
+  return unused;
+}
+
+void PrefixCache::Remove(Node* node) {
+  uses_.erase(node->use);
+  ForEachPage(*node->entry, [this](int32_t page) { pool_.Drop(page); });
+  state_bytes_ -= BytesOf(*node->entry);
   Node* parent = node->parent;
   parent->children.erase(PageTokens(node->tokens));  // and with it the node
   if (parent->parent == nullptr && parent->children.empty()) {
     std::erase_if(roots_, [&](const auto& root) { return &root.second == parent; });
   }
-  return true;
 }
 
 void PrefixCache::Touch(Node* node) {
@@ -94,14 +127,9 @@ void PrefixCache::Merge(PrefixEntry from, PrefixEntry& into) {
     if (!added) continue;
     for (int32_t page : tail->second) pool_.Keep(page);
   }
+  state_bytes_ -= BytesOf(into);
   into.states.merge(from.states);
-}
-
-void PrefixCache::DropPages(const PrefixEntry& entry) {
-  for (int32_t page : entry.trunk) pool_.Drop(page);
-  for (const auto& [digest, column] : entry.tails) {
-    for (int32_t page : column) pool_.Drop(page);
-  }
+  state_bytes_ += BytesOf(into);
 }
 
 }  // namespace ccoe::runtime

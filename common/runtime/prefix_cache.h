@@ -15,7 +15,8 @@
 
 namespace ccoe::runtime {
 
-// Hidden states of kKvPageTokens rows after some layer: [kKvPageTokens, hidden].
+// Hidden states of kKvPageTokens rows after some layer: [kKvPageTokens, hidden]. Shared, as an
+// entry is, for whoever has found it may use it after it was forgotten.
 using StatePage = std::shared_ptr<const std::vector<float>>;
 
 // What is known of kKvPageTokens tokens that stand after certain others.
@@ -32,7 +33,8 @@ struct PrefixEntry {
 // by an engine and used by its thread alone.
 class PrefixCache {
  public:
-  explicit PrefixCache(KvPool& pool);
+  // `state_budget_bytes`: of the states that are kept.
+  PrefixCache(KvPool& pool, size_t state_budget_bytes);
   ~PrefixCache();
   PrefixCache(const PrefixCache&) = delete;
   PrefixCache& operator=(const PrefixCache&) = delete;
@@ -47,7 +49,8 @@ class PrefixCache {
               std::vector<PrefixEntry> entries);
   // Forgets the layers of an expert.
   void DropTails(const std::string& digest);
-  // Forgets the entry that was used least recently; false when there is none.
+  // Forgets the entry that was used least recently, of those at an end that have a page which no
+  // session uses, if there is one. False when no page is kept that no session uses.
   bool EvictOne();
 
  private:
@@ -61,12 +64,17 @@ class PrefixCache {
   };
 
   static PageTokens PageOf(absl::Span<const int32_t> tokens, size_t index);
-  // A node before those on the way to it: so the last of uses_ never has children.
+  // Moves a node, and then each on the way to it, to the front: so the last of uses_ never has
+  // children.
   void Touch(Node* node);
   void Merge(PrefixEntry from, PrefixEntry& into);
-  void DropPages(const PrefixEntry& entry);
+  bool HasUnusedPage(const PrefixEntry& entry) const;
+  // A node without children.
+  void Remove(Node* node);
 
   KvPool& pool_;
+  const size_t state_budget_bytes_;
+  size_t state_bytes_ = 0;
   std::map<std::string, Node, std::less<>> roots_;  // by salt
   std::list<Node*> uses_;                           // the most recent first
 };

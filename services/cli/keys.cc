@@ -70,10 +70,11 @@ ExitCode RunList(Context& context, const Options& options) {
   if (options.json) context.terminal.AnswerInJson();
   const absl::StatusOr<ApiKeys> keys = router::LoadApiKeys(options.file);
   if (!keys.ok()) return Fail(context, keys.status());
-  constexpr char kRow[] = "%-24s %6s %10s %14s\n";
+  constexpr char kRow[] = "%-24s %6s %10s %14s  %s\n";
   if (!options.json) {
     context.terminal.Out(context.terminal.ForOut(
-        Style::kBold, absl::StrFormat(kRow, "NAME", "WEIGHT", "CONCURRENT", "TOKENS/MIN")));
+        Style::kBold,
+        absl::StrFormat(kRow, "NAME", "WEIGHT", "CONCURRENT", "TOKENS/MIN", "CACHE")));
   }
   for (const ApiKey& key : keys->keys()) {
     const int weight = key.has_weight() ? key.weight() : 1;
@@ -86,7 +87,8 @@ ExitCode RunList(Context& context, const Options& options) {
     } else {
       context.terminal.Out(absl::StrFormat(kRow, key.name(), absl::StrCat(weight),
                                            LimitText(key.max_concurrent_requests()),
-                                           LimitText(key.tokens_per_minute())));
+                                           LimitText(key.tokens_per_minute()),
+                                           key.cache_group().empty() ? "own" : key.cache_group()));
     }
   }
   return ExitCode::kOk;

@@ -113,7 +113,7 @@ absl::StatusOr<std::unique_ptr<ExpertNode>> ExpertNode::Start(const ExpertConfig
         const runtime::EngineStats stats = engine->Stats();
         telemetry::GaugeValues values;
         values.kv_blocks_used = stats.kv_pages_used;
-        values.kv_blocks_free = stats.kv_pages_total - stats.kv_pages_used;
+        values.kv_blocks_free = stats.kv_pages_free();
         values.sessions_running = links->sessions();
         return values;
       });

@@ -18,7 +18,7 @@ runtime::Flow Caller::flow() const {
 
 std::string Caller::cache_salt() const {
   base::MutexLock lock(&mutex_);
-  return key_.cache_group().empty() ? absl::StrCat("key/", name_)
+  return key_.cache_group().empty() ? absl::StrCat("key/", key_.sha256())
                                     : absl::StrCat("group/", key_.cache_group());
 }
 

@@ -53,8 +53,7 @@ Router::Router(const RouterOptions& options) : state_(std::make_unique<State>(op
     if (core.backbone().IsInThisProcess()) {
       values.kv_blocks_used = stats.kv_pages_used;
       values.kv_blocks_cached = stats.kv_pages_cached;
-      values.kv_blocks_free =
-          stats.kv_pages_total - stats.kv_pages_used - stats.kv_pages_cached;
+      values.kv_blocks_free = stats.kv_pages_free();
       values.boundary_state_bytes = stats.boundary_bytes_used;
       values.sessions_running = stats.sessions_running;
       values.sessions_waiting = stats.sessions_waiting;

@@ -123,10 +123,12 @@ class Measurement:
         folders = [path.parent for path in experts.glob("*/expert.json")]
         depths = [json.loads((path / "expert.json").read_text())["attach_depth"]
                   for path in folders]
+        engine = {"model": str(setup.model), "threads": 1, "kv_cache_mib": self.kv_budget_mib,
+                  "prefix_cache": False}
         with tempfile.TemporaryDirectory() as folder, six.stopping(six.processes.Deployment(
                 folder, setup.model, [{"packages": [str(path) for path in folders],
                                        "general": True, "layer_begin": min(depths)}],
-                min(depths), self.kv_budget_mib)) as split:
+                min(depths), self.kv_budget_mib, backbone={"engine": engine})) as split:
             return self._ours(name, None, split.router.listen, split.processes())
 
     def _ours(self, name, group, address, processes):

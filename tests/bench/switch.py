@@ -123,7 +123,8 @@ def main():
         layers = setup.base["layers"]
         depths = {"general": layers, "sql": six.SHAPES["sql"][0], "law": six.SHAPES["law"][0]}
         with machine.Interference() as others:
-            with six.stopping(setup.serve(pathlib.Path(folder), setup.experts, 512, True)) as server, \
+            serving = setup.serve(pathlib.Path(folder), setup.experts, 512, prefix_cache=True)
+            with six.stopping(serving) as server, \
                     six.api.Client(server.listen) as client:
                 rows = measure(client, depths, layers, arguments)
     for row in rows:

@@ -141,13 +141,25 @@ def test_a_key_has_no_more_than_it_is_granted(server, add):
     assert rejected['ccoe_key_tokens_total{key="slow"}'] == 20 + overdrawn
 
 
-def test_keys_find_their_own_prefixes_alone(server, add):
-    keys = [add("alone"), add("one", "--cache-group", "both"), add("other", "--cache-group", "both")]
+@pytest.fixture(scope="module")
+def split(tmp_path_factory, model, keys_file, team):
+    """The same keys at a router with a backbone and an expert process."""
+    deployment = processes.Deployment(tmp_path_factory.mktemp("split"), model, [{"general": True}],
+                                      18, router={"api_keys": str(keys_file)})
+    yield deployment.router
+    deployment.kill()
+
+
+@pytest.mark.parametrize("place", ["server", "split"])
+def test_keys_find_their_own_prefixes_alone(request, place, add):
+    server = request.getfixturevalue(place)
+    keys = [add(f"{place}-alone"), *(add(f"{place}-{i}", "--cache-group", place) for i in range(2))]
     processes.wait_until(lambda: reason(server, keys[2]) is None, what="that the keys are known")
     cached = []
     for key in keys + keys:
         with api.Client(server.listen, api_key=key) as client:
-            answer = client.answer(api.request(list(range(100, 180)), max_tokens=2))
+            answer = client.answer(api.request(list(range(100, 180)), max_tokens=2,
+                                               domain="general"))
             cached.append(answer.finished.usage.cached_tokens)
     assert cached == [0, 0, 64, 64, 64, 64]
 

@@ -182,6 +182,43 @@ TEST_F(PrefixTest, AnExpertThatIsGoneLeavesNoLayers) {
   EXPECT_EQ(engine_->Stats().kv_pages_cached, cached - 3 * 2) << "three pages, two layers";
 }
 
+TEST_F(PrefixTest, NorDoesOneThatGoesWhileItRuns) {
+  engine_ = WithPackages(setup_);
+  const SessionSpec spec = Spec("tiny-lora", 100, 5);
+  Collector held;
+  held.HoldAfter(1);
+  ASSERT_TRUE(engine_->Open(spec, &held).ok());
+  held.WaitForTokens(1);
+  ASSERT_TRUE(engine_->RemoveExpert({"tiny-lora", "1.0.0"}).ok());
+  held.Release();
+  EXPECT_EQ(AnswerOf(held), RunAll(*reference_, {spec})[0]);
+  EXPECT_EQ(engine_->Stats().kv_pages_cached, 3 * 2) << "three pages of two base layers";
+  ASSERT_TRUE(engine_->AddExpert(packages_[0]).ok());
+  EXPECT_EQ(Run(spec), 96) << "from the states";
+  ExpectAtRest();
+}
+
+TEST_F(PrefixTest, AProbeLeavesItsStem) {
+  engine_ = WithPackages(setup_);
+  const SessionSpec spec = Spec("tiny-lora", 100, 5);
+  SessionSpec probe = spec;
+  probe.expert = {};
+  probe.routing_layer = 1;
+  probe.route_tokens = {{50, 100}};
+  Collector collector;
+  std::promise<runtime::SessionId> id;
+  collector.on_route_state = [&](absl::Span<const float>) {
+    engine_->Cancel(id.get_future().get(), absl::CancelledError("the state was wanted"));
+  };
+  const auto opened = engine_->Open(probe, &collector);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  id.set_value(*opened);
+  ASSERT_TRUE(collector.Wait());
+  EXPECT_EQ(engine_->Stats().kv_pages_cached, 3 * 1) << "three pages of the layer that all share";
+  EXPECT_EQ(Run(spec), 96);
+  ExpectAtRest();
+}
+
 TEST_F(PrefixTest, AnyConversationsAnswerAsWithout) {
   for (const int step_rows : {256, 17}) {
     SCOPED_TRACE(step_rows);
@@ -195,6 +232,22 @@ TEST_F(PrefixTest, SoTheyDoWhenThePoolIsShort) {
   setup_.kv_budget_bytes = size_t{1} << 20;
   engine_ = WithPackages(setup_);
   ExpectAsWithout(3, 25);
+}
+
+TEST_F(PrefixTest, ThePoolTakesWhatItNeeds) {
+  setup_.kv_budget_bytes = size_t{1} << 20;
+  engine_ = WithPackages(setup_);
+  SessionSpec spec = Spec("general", 200, 5);
+  EXPECT_EQ(Run(spec), 0);
+  EXPECT_EQ(Run(spec), 192);
+  const int pages = engine_->Stats().kv_pages_cached;
+  for (int salt = 0; salt * pages < engine_->Stats().kv_pages_total; ++salt) {
+    spec.cache_salt = absl::StrCat(salt);
+    EXPECT_EQ(Run(spec), 0);
+  }
+  spec.cache_salt = "";
+  EXPECT_EQ(Run(spec), 0) << "what was used least recently is gone";
+  ExpectAtRest();
 }
 
 TEST_F(PrefixTest, SoTheyDoWhereTheExpertsAreElsewhere) {

@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kPage = compute::kKvPageTokens;
 constexpr int kLayers = 2;
+constexpr size_t kStateBudget = 4 * sizeof(float) * kPage;  // four pages of one value a row
 
 class PrefixCacheTest : public ::testing::Test {
  protected:
@@ -25,7 +26,7 @@ class PrefixCacheTest : public ::testing::Test {
     auto pool = KvPool::Create(*device_, {2, 16}, 12 * (*one)->page_bytes());
     ASSERT_TRUE(pool.ok()) << pool.status();
     pool_ = *std::move(pool);
-    cache_ = std::make_unique<PrefixCache>(*pool_);
+    cache_ = std::make_unique<PrefixCache>(*pool_, kStateBudget);
   }
 
   // Pages of tokens, each page of one number.
@@ -136,12 +137,55 @@ TEST_F(PrefixCacheTest, PagesThatASessionSharesOutliveTheirEntry) {
   EXPECT_EQ(blocks->Table(1)[0], entries[0]->trunk[1]);
   EXPECT_EQ(pool_->used(), 3 * kLayers);
   EXPECT_EQ(pool_->cached(), 0);
-  while (cache_->EvictOne()) {
-  }
+  cache_ = nullptr;
   EXPECT_EQ(pool_->used(), 3 * kLayers);
   blocks->Release();
   EXPECT_EQ(pool_->used(), 0);
   EXPECT_EQ(pool_->cached(), 0);
+}
+
+TEST_F(PrefixCacheTest, WhatSessionsUseIsNotForgottenForNothing) {
+  RunSession("", {1, 2});
+  auto entries = cache_->Find("", Tokens({1}));
+  auto blocks = pool_->Reserve(kLayers, 2 * kPage, {entries[0]->trunk});
+  ASSERT_TRUE(blocks.ok()) << blocks.status();
+  EXPECT_TRUE(cache_->EvictOne());
+  EXPECT_FALSE(cache_->EvictOne());
+  EXPECT_EQ(Found("", {1, 2}), 1u);
+}
+
+// An entry that nobody uses stands before one that is used.
+TEST_F(PrefixCacheTest, ThePoolHasWhatIsCachedInAnyCase) {
+  RunSession("", {1}, 1, "one");
+  RunSession("", {1, 2});
+  auto entries = cache_->Find("", Tokens({1, 2}));
+  auto blocks = pool_->Reserve(kLayers, 2 * kPage, {entries[0]->trunk, entries[1]->trunk});
+  ASSERT_TRUE(blocks.ok()) << blocks.status();
+  EXPECT_EQ(pool_->cached(), 1) << "the layer of expert one";
+  auto rest = pool_->Reserve(1, (pool_->total() - pool_->used()) * kPage);
+  EXPECT_TRUE(rest.ok()) << rest.status();
+}
+
+TEST_F(PrefixCacheTest, StatesHaveABudget) {
+  const auto insert = [&](int32_t page, int depths) {
+    auto blocks = pool_->Reserve(1, kPage);
+    ASSERT_TRUE(blocks.ok()) << blocks.status();
+    std::vector<PrefixEntry> entries(1);
+    entries[0].trunk.push_back(blocks->Table(0)[0]);
+    for (int depth = 1; depth <= depths; ++depth) {
+      entries[0].states[depth] = std::make_shared<const std::vector<float>>(kPage);
+    }
+    cache_->Insert("", Tokens({page}), std::move(entries));
+  };
+  insert(1, 2);
+  insert(2, 2);
+  EXPECT_EQ(Found("", {1}) + Found("", {2}), 2u);
+  insert(2, 2);  // has them
+  insert(3, 1);
+  EXPECT_EQ(Found("", {1}), 0u) << "the least recently used";
+  EXPECT_EQ(Found("", {2}) + Found("", {3}), 2u);
+  insert(4, 5);
+  EXPECT_EQ(Found("", {4}), 0u) << "more than fits";
 }
 
 TEST_F(PrefixCacheTest, ASessionMayGiveItsPagesForThoseThatAreKnown) {
