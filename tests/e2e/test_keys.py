@@ -5,6 +5,7 @@ import stat
 import subprocess
 
 import api
+import conftest
 import grpc
 import processes
 import prompts
@@ -144,8 +145,9 @@ def test_a_key_has_no_more_than_it_is_granted(server, add):
 @pytest.fixture(scope="module")
 def split(tmp_path_factory, model, keys_file, team):
     """The same keys at a router with a backbone and an expert process."""
-    deployment = processes.Deployment(tmp_path_factory.mktemp("split"), model, [{"general": True}],
-                                      18, router={"api_keys": str(keys_file)})
+    deployment = processes.Deployment(
+        tmp_path_factory.mktemp("split"), model, [{"general": True, "layer_begin": conftest.SHALLOW}],
+        conftest.SHALLOW, router={"api_keys": str(keys_file)})
     yield deployment.router
     deployment.kill()
 
