@@ -3,12 +3,22 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "tests/integration/engine_harness.h"
 
 namespace ccoe::testing {
+
+// `general`, and experts that attach at two depths; their packages.
+inline const std::vector<std::string> kTwoDepthExperts = {"general", "tiny-lora", "tiny-full",
+                                                          "tiny-early"};
+inline std::vector<std::shared_ptr<const model::ExpertPackage>> TwoDepthPackages() {
+  return {TinyPackage("llama_lora"), TinyPackage("llama_full"),
+          TinyPackage("llama_lora", {{"\"tiny-lora\"", "\"tiny-early\""},
+                                     {"\"attach_depth\": 2", "\"attach_depth\": 1"}})};
+}
 
 // A fixture with experts of the tiny Llama model, in one engine or split over two.
 class ExpertEnginesTest : public ::testing::Test {

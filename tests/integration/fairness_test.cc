@@ -110,8 +110,24 @@ class FairnessTest : public ::testing::Test {
     EXPECT_TRUE(engine_->Drain(absl::Seconds(60)));
   }
 
+  // Opens a session that comes while the first one runs.
+  void OpenBeside(const Flow& flow, int max_tokens) {
+    others_.push_back(std::make_unique<Collector>());
+    ASSERT_TRUE(engine_->Open(Spec(flow, 10, max_tokens), others_.back().get()).ok());
+  }
+  // Lets the engine go on until the first session has so many tokens.
+  void RunUntil(size_t tokens) {
+    first_.HoldAfter(tokens);
+    first_.WaitForTokens(tokens);
+  }
+  void EndAll() {
+    first_.Release();
+    for (const auto& other : others_) ASSERT_TRUE(other->Wait());
+  }
+
   EngineSetup setup_;
   Collector first_;
+  std::vector<std::unique_ptr<Collector>> others_;
   std::unique_ptr<Record> record_;
   std::unique_ptr<runtime::Engine> engine_;
 };
@@ -150,25 +166,15 @@ TEST_F(FairnessTest, AKeyBelowItsShareNeedNotWaitForAPlace) {
   setup_.observer = &sizes;
   setup_.max_sessions = 4;
   StartHeld();
-  std::vector<std::unique_ptr<Collector>> others;
-  const auto open = [&](const Flow& flow) {
-    others.push_back(std::make_unique<Collector>());
-    ASSERT_TRUE(engine_->Open(Spec(flow, 10, 60), others.back().get()).ok());
-  };
-  const auto run_until = [&](size_t tokens) {
-    first_.HoldAfter(tokens);
-    first_.WaitForTokens(tokens);
-  };
-  for (int i = 0; i < 6; ++i) open(kA);
-  run_until(3);
+  for (int i = 0; i < 6; ++i) OpenBeside(kA, 60);
+  RunUntil(3);
   EXPECT_EQ(engine_->Stats().sessions_running, 4) << "one key may have all of them";
-  for (int i = 0; i < 3; ++i) open(kB);
-  run_until(5);
+  for (int i = 0; i < 3; ++i) OpenBeside(kB, 60);
+  RunUntil(5);
   EXPECT_EQ(engine_->Stats().sessions_running, 6);
-  EXPECT_TRUE(others[6]->admitted && others[7]->admitted) << "two are half of the places";
-  EXPECT_FALSE(others[8]->admitted);
-  first_.Release();
-  for (const auto& other : others) ASSERT_TRUE(other->Wait());
+  EXPECT_TRUE(others_[6]->admitted && others_[7]->admitted) << "two are half of the places";
+  EXPECT_FALSE(others_[8]->admitted);
+  EndAll();
   EXPECT_TRUE(engine_->Drain(absl::Seconds(60)));
   engine_ = nullptr;
   EXPECT_EQ(sizes.most, 4) << "no step has more sessions than there are places";
@@ -177,28 +183,18 @@ TEST_F(FairnessTest, AKeyBelowItsShareNeedNotWaitForAPlace) {
 TEST_F(FairnessTest, OneKeyDoesNotTakeAllBlocks) {
   setup_.kv_budget_bytes = size_t{1} << 18;
   StartHeld();
-  std::vector<std::unique_ptr<Collector>> others;
-  const auto open = [&](const Flow& flow) {
-    others.push_back(std::make_unique<Collector>());
-    ASSERT_TRUE(engine_->Open(Spec(flow, 10, 20), others.back().get()).ok());
-  };
-  const auto run_until = [&](size_t tokens) {
-    first_.HoldAfter(tokens);
-    first_.WaitForTokens(tokens);
-  };
-  run_until(2);
+  RunUntil(2);
   const int total = engine_->Stats().kv_pages_total;
   const int each = engine_->Stats().kv_pages_used;
   ASSERT_GT(each, 0);
-  for (int i = 0; i < total / each; ++i) open(kA);
-  run_until(4);
+  for (int i = 0; i < total / each; ++i) OpenBeside(kA, 20);
+  RunUntil(4);
   EXPECT_LE(engine_->Stats().kv_pages_used, total * 4 / 5 + each);
   EXPECT_GT(engine_->Stats().kv_pages_used, total / 2);
-  open(kB);
-  run_until(6);
-  EXPECT_TRUE(others.back()->admitted);
-  first_.Release();
-  for (const auto& other : others) ASSERT_TRUE(other->Wait());
+  OpenBeside(kB, 20);
+  RunUntil(6);
+  EXPECT_TRUE(others_.back()->admitted);
+  EndAll();
 }
 
 TEST_F(FairnessTest, OneKeyDoesNotTakeAllPlacesToWait) {

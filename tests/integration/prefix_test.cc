@@ -16,15 +16,9 @@ namespace {
 
 using runtime::SessionSpec;
 
-const std::vector<std::string> kExperts = {"general", "tiny-lora", "tiny-full", "tiny-early"};
-
 class PrefixTest : public ExpertEnginesTest {
  protected:
-  PrefixTest()
-      : ExpertEnginesTest(
-            {TinyPackage("llama_lora"), TinyPackage("llama_full"),
-             TinyPackage("llama_lora", {{"\"tiny-lora\"", "\"tiny-early\""},
-                                        {"\"attach_depth\": 2", "\"attach_depth\": 1"}})}) {
+  PrefixTest() : ExpertEnginesTest(TwoDepthPackages()) {
     EngineSetup without = setup_;
     without.prefix_cache = false;
     reference_ = WithPackages(without);
@@ -75,7 +69,7 @@ class PrefixTest : public ExpertEnginesTest {
       std::vector<SessionSpec> specs;
       std::vector<std::unique_ptr<Collector>> collectors;
       for (int i = 0; i < 4; ++i) {
-        SessionSpec spec = Spec(kExperts[below(4)], 1, 1 + below(40));
+        SessionSpec spec = Spec(kTwoDepthExperts[below(4)], 1, 1 + below(40));
         spec.prompt = contexts[below(static_cast<int>(contexts.size()))];
         for (int more = below(50); more >= 0; --more) spec.prompt.push_back(20 + below(200));
         spec.sampling.temperature = below(2) == 0 ? 0.9F : 0.0F;
@@ -85,7 +79,7 @@ class PrefixTest : public ExpertEnginesTest {
           spec.score_from = 1 + below(static_cast<int>(spec.prompt.size()) - 1);
         } else if (below(4) == 0) {
           routing_layer = 0;
-          while (below(3) > 0) AddStep(kExperts[below(4)], below(20), &spec);
+          while (below(3) > 0) AddStep(kTwoDepthExperts[below(4)], below(20), &spec);
         }
         collectors.push_back(Open(spec, routing_layer));
         specs.push_back(std::move(spec));
@@ -113,7 +107,7 @@ class PrefixTest : public ExpertEnginesTest {
 
 TEST_F(PrefixTest, AFollowUpComputesWhatIsNew) {
   engine_ = WithPackages(setup_);
-  for (const std::string& expert : kExperts) {
+  for (const std::string& expert : kTwoDepthExperts) {
     SessionSpec spec = Spec(expert, 100, 30);
     spec.cache_salt = expert;
     EXPECT_EQ(Run(spec), 0);
@@ -128,8 +122,8 @@ TEST_F(PrefixTest, AFollowUpComputesWhatIsNew) {
 }
 
 TEST_F(PrefixTest, AnotherExpertGoesOnFromTheStates) {
-  for (const std::string& first : kExperts) {
-    for (const std::string& second : kExperts) {
+  for (const std::string& first : kTwoDepthExperts) {
+    for (const std::string& second : kTwoDepthExperts) {
       SCOPED_TRACE(absl::StrCat(first, " to ", second));
       engine_ = WithPackages(setup_);
       Run(Spec(first, 100, 5));
@@ -293,7 +287,7 @@ TEST_F(PrefixTest, FurtherStepsLeaveSharedPagesAlone) {
   const auto collectors = OpenAll(*engine_, {steps});
   EXPECT_EQ(AnswerOf(*collectors[0]), RunAll(*reference_, {steps})[0]);
   EXPECT_EQ(collectors[0]->steps[0].usage.cached_tokens, 96);
-  for (const std::string& expert : kExperts) EXPECT_EQ(Run(Spec(expert, 120, 5)), 96);
+  for (const std::string& expert : kTwoDepthExperts) EXPECT_EQ(Run(Spec(expert, 120, 5)), 96);
   ExpectAtRest();
 }
 

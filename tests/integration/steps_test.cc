@@ -19,16 +19,9 @@ using From = NextStep::From;
 
 constexpr int kAnswerTokens = 9;
 
-// `general`, and experts that attach at two depths.
-const std::vector<std::string> kExperts = {"general", "tiny-lora", "tiny-full", "tiny-early"};
-
 class StepsTest : public ExpertEnginesTest {
  protected:
-  StepsTest()
-      : ExpertEnginesTest(
-            {TinyPackage("llama_lora"), TinyPackage("llama_full"),
-             TinyPackage("llama_lora", {{"\"tiny-lora\"", "\"tiny-early\""},
-                                        {"\"attach_depth\": 2", "\"attach_depth\": 1"}})}) {}
+  StepsTest() : ExpertEnginesTest(TwoDepthPackages()) {}
 
   static NextStep Next(const std::string& expert, int tokens, From from = From::kAnswer) {
     NextStep next;
@@ -52,9 +45,9 @@ class StepsTest : public ExpertEnginesTest {
   // prompt.
   static std::vector<SessionSpec> AllPairs() {
     std::vector<SessionSpec> specs;
-    for (const std::string& first : kExperts) {
-      for (const std::string& second : kExperts) {
-        for (const std::string& third : kExperts) {
+    for (const std::string& first : kTwoDepthExperts) {
+      for (const std::string& second : kTwoDepthExperts) {
+        for (const std::string& third : kTwoDepthExperts) {
           const int prompt = 1 + static_cast<int>(specs.size()) * 5 % 90;
           specs.push_back(
               Steps(first, prompt,

@@ -6,24 +6,14 @@
 #include <set>
 #include <vector>
 
+#include "tests/unit/runtime/small_pool.h"
+
 namespace ccoe::runtime {
 namespace {
 
-class KvPoolTest : public ::testing::Test {
+class KvPoolTest : public SmallPoolTest {
  protected:
-  void SetUp() override {
-    auto device = compute::NewCpuDevice({.kernels = compute::CpuKernels::kScalar, .threads = 1});
-    ASSERT_TRUE(device.ok()) << device.status();
-    device_ = *std::move(device);
-    auto one = device_->NewKvPages({2, 16}, 1);
-    ASSERT_TRUE(one.ok()) << one.status();
-    auto pool = KvPool::Create(*device_, {2, 16}, 10 * (*one)->page_bytes());
-    ASSERT_TRUE(pool.ok()) << pool.status();
-    pool_ = *std::move(pool);
-  }
-
-  std::unique_ptr<compute::Device> device_;
-  std::unique_ptr<KvPool> pool_;
+  KvPoolTest() : SmallPoolTest(10) {}
 };
 
 TEST_F(KvPoolTest, ReservesWholePagesForEveryLayer) {

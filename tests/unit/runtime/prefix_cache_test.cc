@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/unit/runtime/small_pool.h"
+
 namespace ccoe::runtime {
 namespace {
 
@@ -15,17 +17,11 @@ constexpr int kPage = compute::kKvPageTokens;
 constexpr int kLayers = 2;
 constexpr size_t kStateBudget = 4 * sizeof(float) * kPage;  // four pages of one value a row
 
-class PrefixCacheTest : public ::testing::Test {
+class PrefixCacheTest : public SmallPoolTest {
  protected:
+  PrefixCacheTest() : SmallPoolTest(12) {}
   void SetUp() override {
-    auto device = compute::NewCpuDevice({.kernels = compute::CpuKernels::kScalar, .threads = 1});
-    ASSERT_TRUE(device.ok()) << device.status();
-    device_ = *std::move(device);
-    auto one = device_->NewKvPages({2, 16}, 1);
-    ASSERT_TRUE(one.ok()) << one.status();
-    auto pool = KvPool::Create(*device_, {2, 16}, 12 * (*one)->page_bytes());
-    ASSERT_TRUE(pool.ok()) << pool.status();
-    pool_ = *std::move(pool);
+    SmallPoolTest::SetUp();
     cache_ = std::make_unique<PrefixCache>(*pool_, kStateBudget);
   }
 
@@ -56,8 +52,6 @@ class PrefixCacheTest : public ::testing::Test {
     return cache_->Find(salt, Tokens(pages)).size();
   }
 
-  std::unique_ptr<compute::Device> device_;
-  std::unique_ptr<KvPool> pool_;
   std::unique_ptr<PrefixCache> cache_;
 };
 
