@@ -61,10 +61,11 @@ absl::Status EngineImpl::Start() {
   const bool to_last_layer = options_.layer_end == config.layers;
   CCOE_ASSIGN_OR_RETURN(pool_, KvPool::Create(*options_.device, {config.kv_heads, config.head_dim},
                                               options_.kv_budget_bytes));
+  const size_t boundary_budget = BoundaryBudget(options_, *pool_);
   if (options_.prefix_cache && options_.layer_begin == 0) {
-    cache_ = std::make_unique<PrefixCache>(*pool_, 2 * BoundaryBudget(options_, *pool_));
+    cache_ = std::make_unique<PrefixCache>(*pool_, 2 * boundary_budget);
   }
-  boundary_ = std::make_unique<BoundaryStore>(config.hidden, BoundaryBudget(options_, *pool_));
+  boundary_ = std::make_unique<BoundaryStore>(config.hidden, boundary_budget);
   CCOE_ASSIGN_OR_RETURN(transformer_,
                         Transformer::Create({&config, options_.device.get(), pool_.get(),
                                              options_.max_step_rows, options_.max_context}));

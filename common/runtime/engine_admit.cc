@@ -127,17 +127,13 @@ bool EngineImpl::HasPlace(const Places& places, const LocalSequence& sequence) c
 
 // Whose turn it is of those that have not begun; null: nobody's.
 LocalSequence* EngineImpl::NextToAdmit(absl::Time now, const Places& places) {
-  LocalSequence* const blocked = FindLocal(blocked_);
-  if (blocked != nullptr && blocked->state == LocalSequence::State::kWaiting &&
-      !blocked->started() && blocked->retry_at <= now && HasPlace(places, *blocked)) {
-    return blocked;
-  }
   LocalSequence* next = nullptr;
   FairQueue::Rank least;
   std::set<absl::string_view> full;  // keys whose first has no place: nor have those behind it
   for (SessionId id : waiting_) {
     LocalSequence& sequence = *FindLocal(id);
     if (sequence.started() || sequence.retry_at > now) continue;
+    if (id == blocked_ && HasPlace(places, sequence)) return &sequence;
     if (full.contains(sequence.flow.key)) continue;
     if (!HasPlace(places, sequence)) {
       full.insert(sequence.flow.key);

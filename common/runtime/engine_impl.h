@@ -134,7 +134,7 @@ class EngineImpl final : public Engine {
   // The engine's thread, engine_step.cc.
   bool Step();
   std::vector<std::pair<Sequence*, int>> Plan();
-  std::vector<size_t> FairOrder(absl::Span<Sequence* const> ready);
+  std::vector<size_t> FairOrder(absl::Span<const FairQueue::Rank> ranks);
   void LeaveOutOthers(absl::Span<Sequence* const> ready, std::vector<size_t>& order) const;
   void ObserveStalls(absl::Span<RemoteExpert* const> links, absl::Span<const int> credit);
   void Replay(std::vector<std::pair<Sequence*, int>>& plan);

@@ -39,6 +39,7 @@ bool EngineImpl::Step() {
 std::vector<std::pair<Sequence*, int>> EngineImpl::Plan() {
   std::vector<Sequence*> ready;
   std::vector<Runnable> runnables;
+  std::vector<FairQueue::Rank> ranks;
   std::vector<RemoteExpert*> links;
   std::vector<int> credit;
   const auto link_of = [&](RemoteExpert* replica) {
@@ -55,23 +56,21 @@ std::vector<std::pair<Sequence*, int>> EngineImpl::Plan() {
     const int link = link_of(replica);
     if (link >= 0 && credit[link] <= 0) return;
     ready.push_back(&sequence);
-    runnables.push_back({.rows = rows, .decode = sequence.IsDecode(), .link = link});
+    ranks.push_back(fair_.RankOf(sequence.flow, sequence.domain));
+    runnables.push_back(
+        {.rows = rows, .decode = sequence.IsDecode(), .link = link, .served = ranks.back().first});
   };
   for (const auto& [id, sequence] : local_) add(*sequence, sequence->replica);
   for (const auto& [key, guest] : guests_) add(*guest, nullptr);
   ObserveStalls(links, credit);
   if (ready.empty()) return {};
 
-  std::vector<size_t> order = FairOrder(ready);
+  std::vector<size_t> order = FairOrder(ranks);
   LeaveOutOthers(ready, order);
   bool all = waiting_.empty() && order.size() == ready.size();
   std::vector<Runnable> in_turn;
   in_turn.reserve(order.size());
-  for (size_t i : order) {
-    const Sequence& sequence = *ready[i];
-    in_turn.push_back(runnables[i]);
-    in_turn.back().served = fair_.RankOf(sequence.flow, sequence.domain).first;
-  }
+  for (size_t i : order) in_turn.push_back(runnables[i]);
   SchedulerLimits limits;
   limits.max_step_rows = options_.max_step_rows;
   const std::vector<int> rows = Schedule(in_turn, std::move(credit), limits);
@@ -86,14 +85,9 @@ std::vector<std::pair<Sequence*, int>> EngineImpl::Plan() {
   return plan;
 }
 
-// The sequences in the order of their turns: the least served flow first, by turns within a flow.
-std::vector<size_t> EngineImpl::FairOrder(absl::Span<Sequence* const> ready) {
-  std::vector<FairQueue::Rank> ranks;
-  ranks.reserve(ready.size());
-  for (const Sequence* sequence : ready) {
-    ranks.push_back(fair_.RankOf(sequence->flow, sequence->domain));
-  }
-  std::vector<size_t> order(ready.size());
+// The order of turns: the least served flow first, by turns within a flow.
+std::vector<size_t> EngineImpl::FairOrder(absl::Span<const FairQueue::Rank> ranks) {
+  std::vector<size_t> order(ranks.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::rotate(order.begin(), order.begin() + rotation_++ % order.size(), order.end());
   std::stable_sort(order.begin(), order.end(),
